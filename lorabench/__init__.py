@@ -1,0 +1,91 @@
+"""lorabench: the test bench for LoRA fine-tuning.
+
+The functions here do what the command line does. Importing the package is cheap: no torch, no pandas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+from lorabench.case import Adapter, Case, Measure
+from lorabench.errors import LorabenchError
+from lorabench.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+    from pathlib import Path
+
+    import pandas as pd
+
+    from lorabench.results_file import Existing
+    from lorabench.scenario import Scenario
+
+__all__ = [
+    "Adapter",
+    "Case",
+    "LorabenchError",
+    "Measure",
+    "Record",
+    "__version__",
+    "load",
+    "load_scenarios",
+    "predict",
+    "run",
+]
+
+
+def load_scenarios(
+    paths: Sequence[str | Path], device: str = "cpu", *, model: str | None = None, overrides: Sequence[str] = ()
+) -> list[Scenario]:
+    """The scenarios of files, or of the YAML files directly in folders, with their ``cases`` as ``device`` runs them.
+
+    ``device`` is cpu, cuda or fake; ``model`` and ``overrides`` (``"adapter.rank=16"``) change every case.
+
+    Raises:
+        InputError: a path or a file is refused.
+    """
+    from lorabench import scenario
+
+    return scenario.load_scenarios(paths, device, model=model, overrides=overrides)
+
+
+def run(
+    cases: Sequence[Case],
+    *,
+    device: str = "auto",
+    out: Path | None = None,
+    existing: Existing = "refuse",
+    trust_remote_code: bool = False,
+) -> list[Record]:
+    """Run each of ``cases`` in a process of its own; with ``out``, write each record there as soon as it is known.
+
+    What a case does wrong is in its record: ``failed``, ``oom``, ``timeout`` or ``invalid``. ``existing`` says what
+    to do about a file that ``out`` names and that holds something already.
+
+    Raises:
+        DeviceError: the device is not there.
+        ResultsError: ``out`` is refused, or can no longer be written.
+    """
+    from lorabench.runner.run import run as run_cases
+
+    records = run_cases(cases, device=device, out=out, existing=existing, trust_remote_code=trust_remote_code)
+    return list(records)
+
+
+def predict(cases: Sequence[Case], *, out: Path | None = None, existing: Existing = "refuse") -> list[Record]:
+    """:func:`run` on the ``fake`` device: the bytes that an H100 would use, without one."""
+    return run(cases, device="fake", out=out, existing=existing)
+
+
+def load(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> pd.DataFrame:
+    """The records of results files, a row each; the columns are those of :data:`lorabench.analysis.columns.COLUMNS`.
+
+    Raises:
+        ResultsError: a file cannot be read, or is not a results file of this or an older version.
+    """
+    from lorabench.analysis.frame import load as load_frame
+
+    return load_frame(paths)

@@ -1,0 +1,140 @@
+"""A record: what became of one case. Standard library only, like :mod:`lorabench.case`.
+
+Bytes are integers named ``*_bytes``, times are floats named ``*_s``; nothing is rounded, nothing is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+"""Version of the record's shape. A reader refuses a file whose number is higher than its own."""
+
+Status = Literal["ok", "oom", "failed", "timeout", "invalid"]
+FINISHED: frozenset[str] = frozenset({"ok", "oom", "invalid"})
+"""Statuses that a resumed run does not repeat."""
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Allocated bytes of one phase: on entering it, at its highest, on leaving it."""
+
+    before_bytes: int
+    peak_bytes: int
+    after_bytes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a case holds. ``None`` where the device cannot tell; see DESIGN's words for static and dynamic."""
+
+    static_bytes: int | None = None
+    dynamic_bytes: int | None = None
+    peak_allocated_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    device_used_bytes: int | None = None
+    phases: Mapping[str, PhaseMemory] = field(default_factory=dict)
+    categories: Mapping[str, int] = field(default_factory=dict)
+    unattributed_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Samples of one phase in the order taken, their median, its 95% interval, and whether they can be trusted."""
+
+    samples_s: tuple[float, ...]
+    median_s: float
+    ci95_s: tuple[float, float]
+    unstable: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Adapter gradients read per tensor after a backward pass from the second step on."""
+
+    expected: int
+    arrived: int
+    nonzero: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was really built and run, counted from the model and the running step; ``None`` where it does not apply."""
+
+    quantized_modules: int = 0
+    quantization_backend: str | None = None
+    trainable_parameters: int = 0
+    total_parameters: int = 0
+    adapter_modules: int = 0
+    checkpointed_layers: int = 0
+    layers: int = 0
+    layer_forward_calls_per_step: float | None = None
+    adapter_gradients: Gradients | None = None
+    parameter_dtypes: Mapping[str, int] = field(default_factory=dict)
+    optimizer_state_dtypes: Mapping[str, int] = field(default_factory=dict)
+    attention_kernels: tuple[str, ...] = ()
+    outlier_share: Mapping[str, float] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    training: bool | None = None
+    adapter_dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class RecordError:
+    """Why a record is not ``ok``: the exception's type or the signal, its message, and the phase it happened in."""
+
+    type: str
+    message: str
+    phase: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordDevice:
+    """Where a case ran."""
+
+    type: Literal["cuda", "cpu", "fake"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a results file. Its identity is (key, device name, seed, repeat), and its group where it has one."""
+
+    environment: str
+    key: str
+    name: str
+    scenario: str
+    group: str | None
+    case: Mapping[str, Any]
+    status: Status
+    error: RecordError | None
+    source: Literal["measured", "predicted"]
+    device: RecordDevice
+    seed: int
+    repeat: int
+    started_at: str
+    wall_s: float
+    proof: Proof | None = None
+    memory: Memory | None = None
+    latency: Mapping[str, Timing] = field(default_factory=dict)
+    tokens_per_s: float | None = None
+    observations: Mapping[str, Any] = field(default_factory=dict)
+    world_size: int = 1
+    ranks: tuple[int, ...] = (0,)
+    schema: int = SCHEMA
+    type: Literal["record"] = "record"
+
+    @property
+    def identity(self) -> tuple[str, str, int, int, str | None]:
+        return (self.key, self.device.name, self.seed, self.repeat, self.group)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with ``tokens_per_s`` inside ``latency`` as DESIGN's schema has it."""
+        data = asdict(self)
+        tokens_per_s = data.pop("tokens_per_s")
+        if tokens_per_s is not None:
+            data["latency"] = {**data["latency"], "tokens_per_s": tokens_per_s}
+        return data
