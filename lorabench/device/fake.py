@@ -1,0 +1,144 @@
+"""A device that computes nothing and answers with the bytes that a GPU would use.
+
+Tensors are fake: shapes and storages without memory. What operators create and free goes to a model of CUDA's caching
+allocator, with what CUDA's kernels and libraries take on top (:mod:`lorabench.device.audit`).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Literal, NoReturn
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from lorabench.device.allocator import CachingAllocator
+from lorabench.device.audit import CUBLAS_OPERATORS, TEMPORARIES, Temporaries, cublas_workspace_bytes
+from lorabench.device.cuda_path import as_on_cuda
+from lorabench.device.storages import StorageMode
+from lorabench.environment import PREDICTED_CARD
+from lorabench.errors import DeviceError
+
+H100_COMPUTE_CAPABILITY = (9, 0)
+
+
+class FakeDevice:
+    """Predicts the memory of an H100, without one. Nothing holds values: no latency, no outputs, no gradients to read.
+
+    Within :meth:`session` every operator counts, inside of :meth:`counting` and outside.
+
+    Raises (from operators within the session):
+        DeviceError: an operator whose CUDA kernel was not audited, or code that reads a tensor's value.
+    """
+
+    type: Literal["fake"] = "fake"
+    name = PREDICTED_CARD.name
+    total_bytes = PREDICTED_CARD.total_bytes
+    torch_device = torch.device("cpu")
+    computes = False
+
+    def __init__(self) -> None:
+        self._allocator = CachingAllocator()
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        self._allocator = CachingAllocator()
+        with ExitStack() as stack:
+            stack.enter_context(as_on_cuda())
+            stack.enter_context(FakeTensorMode())
+            stack.enter_context(FakeCudaMode(self._allocator))
+            yield
+
+    def counting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def allocated_bytes(self) -> int:
+        return self._allocator.allocated_bytes
+
+    def peak_allocated_bytes(self) -> int:
+        return self._allocator.peak_allocated_bytes
+
+    def peak_reserved_bytes(self) -> int:
+        return self._allocator.peak_reserved_bytes
+
+    def device_used_bytes(self) -> None:
+        """What the CUDA context and its libraries take beyond the allocator is not predicted."""
+
+    def reset_peak(self) -> None:
+        self._allocator.reset_peaks()
+
+    def settle(self) -> None:
+        gc.collect()
+        self._allocator.empty_cache()
+
+    def mark(self) -> NoReturn:
+        """Raises RuntimeError: nothing runs, so there is no time."""
+        raise RuntimeError("the fake device has no clock; ask computes before timing")
+
+    def elapsed_s(self, marks: Sequence[Any]) -> list[float]:
+        return []
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+
+class FakeCudaMode(StorageMode):
+    """Feeds storages to the allocator's model, with the temporaries and workspaces of CUDA's kernels."""
+
+    def __init__(self, allocator: CachingAllocator) -> None:
+        super().__init__(_AllocatorSink(allocator))
+        self._allocator = allocator
+        self._has_workspace = {"forward": False, "backward": False}
+        self._audited: dict[Any, tuple[str, Temporaries]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.prim.device.default:
+            # C++ asks a fake tensor for its device by an operator, more often than all others together.
+            return args[0].fake_device
+        name, temporaries = self._audited.get(func) or self._audit(func)
+        if name in CUBLAS_OPERATORS:
+            self._take_workspace()
+        try:
+            result = func(*args, **kwargs) if kwargs else func(*args)
+        except DataDependentOutputException as error:
+            raise DeviceError(f"{func} reads a tensor's value, and the fake device's tensors hold none") from error
+        if name == "aten::lift_fresh":
+            # Numbers that Python turned into a tensor, the optimizer's step counters among them: they lie on the host.
+            self.ignore(result)
+            return result
+        self.see(result)
+        for address in [self._allocator.allocate(nbytes) for nbytes in temporaries(args)]:
+            self._allocator.free(address)
+        return result
+
+    def _audit(self, func: Any) -> tuple[str, Temporaries]:
+        name = func._schema.name
+        if name not in TEMPORARIES:
+            raise DeviceError(
+                f"{func} was not audited for the memory that its CUDA kernel takes, so it cannot be predicted yet"
+            )
+        self._audited[func] = (name, TEMPORARIES[name])
+        return self._audited[func]
+
+    def _take_workspace(self) -> None:
+        """Autograd's engine runs CUDA's backward pass in a thread of its own, and each thread has its cuBLAS handle."""
+        thread = "forward" if torch._C._current_graph_task_id() == -1 else "backward"
+        if not self._has_workspace[thread]:
+            self._has_workspace[thread] = True
+            self._allocator.allocate(cublas_workspace_bytes(H100_COMPUTE_CAPABILITY))
+
+
+class _AllocatorSink:
+    def __init__(self, allocator: CachingAllocator) -> None:
+        self._allocator = allocator
+        self._addresses: dict[int, int] = {}
+
+    def on_alloc(self, nbytes: int, storage_id: int) -> None:
+        self._addresses[storage_id] = self._allocator.allocate(nbytes)
+
+    def on_free(self, storage_id: int) -> None:
+        self._allocator.free(self._addresses.pop(storage_id))

@@ -1,0 +1,71 @@
+"""The table of audited operators: names that exist, and formulas against sizes worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lorabench.device.allocator import MIB
+from lorabench.device.audit import CUBLAS_OPERATORS, TEMPORARIES, cublas_workspace_bytes
+
+
+def test_every_audited_operator_exists() -> None:
+    missing = []
+    for name in TEMPORARIES:
+        namespace, _, operator = name.partition("::")
+        if not hasattr(getattr(torch.ops, namespace), operator):
+            missing.append(name)
+    assert missing == []
+
+
+def test_matrix_products_are_audited() -> None:
+    assert set(TEMPORARIES) >= CUBLAS_OPERATORS
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((9, 0), 32 * MIB), ((8, 0), 8 * MIB + 128 * 1024), ((7, 5), 8 * MIB + 128 * 1024)]
+)
+def test_cublas_workspaces(capability: tuple[int, int], expected: int) -> None:
+    assert cublas_workspace_bytes(capability) == expected
+
+
+def half(*shape: int) -> torch.Tensor:
+    return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
+
+
+def backward_bytes(query: torch.Tensor, key: torch.Tensor) -> list[int]:
+    return TEMPORARIES["aten::_scaled_dot_product_flash_attention_backward"]([query, query, key, key])
+
+
+def test_flash_attention_backward_accumulates_in_fp32() -> None:
+    # Llama-2-7B at 500 tokens: 32 heads of 128, rows rounded up to 512.
+    query = half(1, 32, 500, 128)
+    assert backward_bytes(query, query) == [32 * 512 * 4, 32 * 512 * 128 * 4]
+
+
+def test_flash_attention_backward_expands_grouped_keys() -> None:
+    query, key = half(4, 32, 512, 64), half(4, 8, 512, 64)
+    expanded = 4 * 512 * 32 * 64 * 2
+    assert backward_bytes(query, key)[2:] == [expanded, expanded]
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "expected"),
+    [
+        # 4 x 32 x 8 blocks of queries fill the card.
+        (half(4, 32, 512, 64), half(4, 8, 512, 64), []),
+        # One block of keys cannot be split.
+        (half(1, 2, 64, 64), half(1, 2, 64, 64), []),
+        # A single query over 1024 keys of size 128: at most 8 splits.
+        (half(1, 32, 1, 128), half(1, 32, 1024, 128), [8 * 32 * 4, 8 * 32 * 128 * 4]),
+    ],
+)
+def test_flash_attention_splits_keys_for_few_queries(
+    query: torch.Tensor, key: torch.Tensor, expected: list[int]
+) -> None:
+    assert TEMPORARIES["aten::_scaled_dot_product_flash_attention"]([query, key, key]) == expected
+
+
+def test_softmax_backward_makes_a_product() -> None:
+    grad = half(2, 8, 64, 64)
+    assert TEMPORARIES["aten::_softmax_backward_data"]([grad, grad, -1, torch.bfloat16]) == [2 * 8 * 64 * 64 * 2]

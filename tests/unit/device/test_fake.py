@@ -1,0 +1,231 @@
+"""The fake device against what an H100 measured, and what it refuses to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import peft
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import optimizer as torch_optimizer
+from transformers import AutoModelForCausalLM, LlamaConfig, masking_utils
+from transformers.utils import import_utils
+
+from lorabench.device.allocator import MIB
+from lorabench.device.fake import FakeDevice
+from lorabench.device.protocol import Device
+from lorabench.errors import DeviceError
+
+LLAMA_1B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=16,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    head_dim=64,
+    tie_word_embeddings=True,
+)
+LLAMA_2_7B = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    static: int
+    peak: int
+    reserved: int
+
+
+def predict(config: LlamaConfig, batch: int, length: int, checkpointing: str) -> Bytes:
+    """Plain transformers and PEFT: static bytes, and the peaks of the third reference step."""
+    device = FakeDevice()
+    with device.session(), device.counting():
+        base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+        lora = peft.LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        model = peft.get_peft_model(base, lora).train()
+        if checkpointing != "none":
+            base.gradient_checkpointing_enable({"use_reentrant": checkpointing == "reentrant"})
+            base.enable_input_require_grads()
+        device.settle()
+        static = device.allocated_bytes()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+        ids = torch.randint(0, config.vocab_size, (batch, length))
+        for _ in range(3):
+            device.reset_peak()
+            out = model(input_ids=ids, labels=ids, use_cache=False)
+            out.loss.backward()
+            del out
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return Bytes(static, device.peak_allocated_bytes(), device.peak_reserved_bytes())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("config", "batch", "length", "checkpointing", "static_mib", "peak_mib"),
+    [
+        pytest.param(LLAMA_1B, 4, 512, "none", 2361.4, 8825.3, id="1b-none"),
+        pytest.param(LLAMA_1B, 4, 512, "non-reentrant", 2361.4, 6084.0, id="1b-non-reentrant"),
+        pytest.param(LLAMA_2_7B, 1, 512, "none", 12868.5, 15755.4, id="7b-none", marks=pytest.mark.slow),
+        pytest.param(
+            LLAMA_2_7B, 1, 512, "non-reentrant", 12868.5, 13320.3, id="7b-non-reentrant", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_prediction_is_what_an_h100_measured(
+    config: LlamaConfig, batch: int, length: int, checkpointing: str, static_mib: float, peak_mib: float
+) -> None:
+    predicted = predict(config, batch, length, checkpointing)
+    # Measured values are given to a tenth of a MiB.
+    assert round(predicted.static / MIB, 1) == static_mib
+    assert round(predicted.peak / MIB, 1) == peak_mib
+    assert predicted.reserved >= predicted.peak
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeDevice]:
+    device = FakeDevice()
+    with device.session():
+        yield device
+
+
+def test_it_is_a_device_without_values_or_time() -> None:
+    device: Device = FakeDevice()
+    assert (device.type, device.name, device.computes) == ("fake", "NVIDIA H100 80GB HBM3", False)
+    assert device.torch_device == torch.device("cpu")
+    assert device.device_used_bytes() is None
+    with pytest.raises(RuntimeError, match="no clock"):
+        device.mark()
+
+
+def test_bytes_are_those_of_the_allocators_blocks(fake: FakeDevice) -> None:
+    held = torch.empty(501 * MIB, dtype=torch.uint8)
+    assert fake.allocated_bytes() == 502 * MIB
+    gone = torch.empty(1)
+    del gone
+    assert fake.allocated_bytes() == 502 * MIB
+    assert fake.peak_allocated_bytes() == 502 * MIB + 512
+    assert fake.peak_reserved_bytes() == 504 * MIB
+    fake.settle()
+    fake.reset_peak()
+    assert fake.peak_reserved_bytes() == 502 * MIB
+    del held
+    fake.settle()
+    assert fake.allocated_bytes() == 0
+
+
+def test_each_thread_of_cuda_has_a_cublas_workspace(fake: FakeDevice) -> None:
+    weight = torch.empty(16, 16, requires_grad=True)
+    before = fake.allocated_bytes()
+    product = weight @ weight
+    assert fake.allocated_bytes() - before == 32 * MIB + 1024
+    (weight @ weight).detach()
+    assert fake.allocated_bytes() - before == 32 * MIB + 1024
+    loss = product.sum()
+    loss.backward()
+    assert fake.allocated_bytes() - before == 64 * MIB + 1024 + 512 + 1024, "product, loss and gradient"
+
+
+def test_a_session_starts_with_an_empty_card() -> None:
+    device = FakeDevice()
+    with device.session():
+        held = torch.empty(MIB)
+        assert device.allocated_bytes() == 4 * MIB
+    with device.session():
+        assert device.allocated_bytes() == 0
+        del held
+        assert device.allocated_bytes() == 0
+
+
+def test_the_optimizer_steps_all_parameters_at_once_as_on_cuda(fake: FakeDevice) -> None:
+    parameters = [nn.Parameter(torch.empty(1024)) for _ in range(4)]
+    optimizer = torch.optim.AdamW(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    before = fake.allocated_bytes()
+    fake.reset_peak()
+    optimizer.step()
+    # Two moments each stay, and the step counters lie on the host; at the highest the root of every second moment
+    # lives at once.
+    assert fake.allocated_bytes() - before == 4 * 2 * 4096
+    assert fake.peak_allocated_bytes() - before == 4 * 3 * 4096
+
+
+def test_modules_can_be_converted(fake: FakeDevice) -> None:
+    layer = nn.Linear(64, 64, bias=False).to(fake.torch_device, torch.bfloat16)
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.weight.requires_grad
+    assert fake.allocated_bytes() == 64 * 64 * 2
+
+
+def test_grouped_queries_keep_their_keys_as_they_are(fake: FakeDevice) -> None:
+    query = torch.empty(1, 32, 128, 64, dtype=torch.bfloat16)
+    key, value = (torch.empty(1, 8, 128, 64, dtype=torch.bfloat16) for _ in range(2))
+    before = fake.allocated_bytes()
+    out = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    assert out.shape == query.shape
+    # The output alone: nothing expands keys and values, and without a gradient the row sums are let go.
+    assert fake.allocated_bytes() - before == out.numel() * 2
+
+
+def test_an_operator_that_was_not_audited_is_refused_by_name(fake: FakeDevice) -> None:
+    with pytest.raises(DeviceError, match=r"aten\.sort\.default was not audited"):
+        torch.empty(8).sort()
+
+
+def test_reading_a_value_is_refused(fake: FakeDevice) -> None:
+    with pytest.raises(DeviceError, match="hold none"):
+        bool((torch.empty(8) > 0).sum() > 0)
+
+
+def test_autocast_is_refused(fake: FakeDevice) -> None:
+    with torch.autocast("cpu", enabled=False):
+        assert (torch.empty(8) + 1).dtype == torch.float32
+    with pytest.raises(DeviceError, match="autocast"), torch.autocast("cpu", dtype=torch.bfloat16):
+        pass
+
+
+@pytest.mark.parametrize(("dtype", "masked"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_attention_that_takes_another_kernel_is_refused(fake: FakeDevice, dtype: torch.dtype, masked: bool) -> None:
+    query = torch.empty(1, 2, 8, 64, dtype=dtype)
+    mask = torch.empty(8, 8, dtype=torch.bool) if masked else None
+    with pytest.raises(DeviceError, match="not predicted yet"):
+        functional.scaled_dot_product_attention(query, query, query, attn_mask=mask)
+
+
+def test_a_real_model_is_refused(fake: FakeDevice) -> None:
+    with pytest.raises(DeviceError, match="inside of the session"):
+        torch.utils.swap_tensors(object(), object())
+
+
+def test_replacements_last_as_long_as_the_session() -> None:
+    places = (
+        (import_utils, "is_fake_tensor"),
+        (masking_utils, "find_packed_sequence_indices"),
+        (functional, "scaled_dot_product_attention"),
+        (torch_optimizer, "_get_foreach_kernels_supported_devices"),
+        (torch_optimizer, "_foreach_supported_types"),
+        (torch.utils, "swap_tensors"),
+        (torch.autocast, "__enter__"),
+    )
+    originals = [getattr(owner, name) for owner, name in places]
+    try:
+        with FakeDevice().session():
+            for (owner, name), original in zip(places, originals, strict=True):
+                assert getattr(owner, name) is not original
+            assert not import_utils.is_tracing(torch.empty(1))
+            raise KeyError
+    except KeyError:
+        pass
+    for (owner, name), original in zip(places, originals, strict=True):
+        assert getattr(owner, name) is original
