@@ -1,0 +1,1 @@
+"""How it is observed: phases, latency, and later attribution."""
