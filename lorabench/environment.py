@@ -1,0 +1,189 @@
+"""Where results come from: hardware, driver, library versions, git state. Never a host's, a user's or a folder's name.
+
+No torch: what an interpreter runs is told by itself (:mod:`lorabench.interpreter`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from lorabench import __version__
+from lorabench.errors import DeviceError
+from lorabench.nvml import describe_gpu, visible_gpus
+
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class EnvironmentDevice:
+    """What cases ran on; ``total_bytes`` is the card's memory, or the host's for a CPU."""
+
+    type: Literal["cuda", "cpu", "fake"]
+    name: str
+    total_bytes: int
+
+
+PREDICTED_CARD = EnvironmentDevice("fake", "NVIDIA H100 80GB HBM3", 81559 << 20)
+"""What the fake device stands for, as NVML reports it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device that is there: ``spec`` names it to a worker (``cuda:0``, ``cpu``, ``fake``)."""
+
+    spec: str
+    device: EnvironmentDevice
+    nvml_index: int | None = None
+
+
+@dataclass(frozen=True)
+class Git:
+    """The commit of the working folder; ``dirty`` when tracked files differ from it."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One line of a results file. Records name it by ``id``, the hash of everything else in it."""
+
+    device: EnvironmentDevice
+    driver: str | None
+    versions: Mapping[str, str]
+    cpu: Mapping[str, Any]
+    gpu: Mapping[str, Any]
+    os: str
+    git: Git | None
+    lorabench: str
+    id: str = ""
+    type: Literal["environment"] = field(default="environment")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def resolve_device(spec: str) -> Target:
+    """The device that ``spec`` names: auto, cpu, cuda, cuda:N or fake.
+
+    ``auto`` is the first GPU if there is one and this interpreter's torch was built for it, else the CPU.
+
+    Raises:
+        DeviceError: there is no such device, or no such kind of device.
+    """
+    kind, _, number = spec.partition(":")
+    if kind == "cuda" and (number.isdecimal() or not number):
+        return _cuda_target(int(number or 0))
+    if spec == "cpu":
+        return _cpu_target()
+    if spec == "fake":
+        return Target("fake", PREDICTED_CARD)
+    if spec == "auto":
+        return _cuda_target(0) if torch_has_cuda() and visible_gpus() else _cpu_target()
+    raise DeviceError(f"--device {spec}: no such device: auto, cpu, cuda, cuda:N or fake would be right")
+
+
+def _cpu_target() -> Target:
+    return Target("cpu", EnvironmentDevice("cpu", cpu_name(), psutil.virtual_memory().total))
+
+
+def _cuda_target(index: int) -> Target:
+    gpus = visible_gpus()
+    if index >= len(gpus):
+        there = ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in gpus) or "none: choose --device cpu or fake"
+        raise DeviceError(f"--device cuda:{index}: no such GPU; there is {there}")
+    gpu = gpus[index]
+    return Target(f"cuda:{index}", EnvironmentDevice("cuda", gpu.name, gpu.total_bytes), gpu.nvml_index)
+
+
+def torch_has_cuda() -> bool:
+    """Whether this interpreter's torch was built for CUDA, read from its version file: an import takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"^cuda\b[^=\n]*=\s*['\"]", text, re.MULTILINE) is not None
+
+
+def describe_environment(target: Target, interpreter: Mapping[str, Any]) -> Environment:
+    """The environment of cases on ``target``; ``interpreter`` is what :mod:`lorabench.interpreter` told of theirs."""
+    gpu = {} if target.nvml_index is None else describe_gpu(target.nvml_index)
+    environment = Environment(
+        device=target.device,
+        driver=gpu.pop("driver", None),
+        versions=interpreter["versions"],
+        cpu={**describe_cpu(), "torch_threads": interpreter["torch_threads"]},
+        gpu=gpu,
+        os=describe_os(),
+        git=describe_git(),
+        lorabench=__version__,
+    )
+    content = {name: value for name, value in environment.to_dict().items() if name != "id"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return replace(environment, id=digest[:ID_LENGTH])
+
+
+def cpu_name() -> str:
+    """The processor's model name as the kernel gives it; the machine type where it gives none (some ARM systems)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return " ".join(value.split())
+    return platform.processor() or platform.machine()
+
+
+def describe_cpu() -> dict[str, Any]:
+    return {
+        "name": cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "threads": psutil.cpu_count(logical=True),
+        "usable_threads": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def describe_os() -> str:
+    """Distribution and kernel release."""
+    try:
+        distribution = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        distribution = platform.system()
+    return f"{distribution}, kernel {platform.release()}"
+
+
+def describe_git(folder: Path | None = None) -> Git | None:
+    """The state of the repository around ``folder`` (the working folder); None outside of one or without git."""
+    commit = _git("rev-parse", "HEAD", folder=folder)
+    if commit is None:
+        return None
+    # Results files lie in the working folder: what git does not track says nothing about the code.
+    changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+    return Git(commit, dirty=bool(changes))
+
+
+def _git(*arguments: str, folder: Path | None) -> str | None:
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

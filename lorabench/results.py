@@ -1,0 +1,201 @@
+"""Reading results files: JSON Lines of environments and records. A reader trusts nothing, for files are sent around."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lorabench.case import Case
+from lorabench.environment import Environment
+from lorabench.errors import ResultsError
+from lorabench.record import FINISHED, SCHEMA, Record
+
+MAX_LINE_BYTES = 16 << 20
+"""A record is a few kilobytes; a longer line is not one."""
+_MAX_INTEGER = 2**63 - 1
+_QUOTED_CHARACTERS = 80
+
+_RECORD = TypeAdapter(Record)
+_ENVIRONMENT = TypeAdapter(Environment)
+_CASE = TypeAdapter(Case)
+
+Identity = tuple[str, str, int, int, str | None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was read. ``environments`` by id; ``records`` in the order of the files; ``warnings`` one line each."""
+
+    environments: dict[str, Environment] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def latest(self) -> list[Record]:
+        """One record for each identity: the last, in the place where the identity first came up.
+
+        What was predicted for a device does not replace what was measured on it.
+        """
+        return list({(record.identity, record.source): record for record in self.records}.values())
+
+    def finished(self) -> set[Identity]:
+        """Identities that a resumed run need not repeat."""
+        return {record.identity for record in self.latest() if record.status in FINISHED}
+
+
+class MalformedError(Exception):
+    """What is wrong with a line, or with one of its keys; who reads it adds where it stands."""
+
+
+def read_results(*paths: Path) -> Results:
+    """Reads results files one after the other, as if they were one. A torn last line is skipped with a warning.
+
+    Raises:
+        ResultsError: a file cannot be read or has no environment, a line is not a valid record or environment, a
+            record has a newer schema than this version knows or names an environment that no file has.
+    """
+    results = Results()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                read_stream(file, str(path), results)
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    known = results.environments
+    for record in results.records:
+        if record.environment not in known:
+            raise ResultsError(
+                f"{_names(paths)}: record {_quote(record.name)} names environment {_quote(record.environment)}, "
+                "which no line describes: read it together with the file that has it"
+            )
+    return results
+
+
+def read_stream(file: BinaryIO, name: str, results: Results) -> int:
+    """Adds what ``file`` holds to ``results``. Returns the length of its sound part: what follows is a torn line.
+
+    Raises:
+        ResultsError: as :func:`read_results`, with ``name`` and the line.
+    """
+    sound_bytes, number, environments = 0, 0, 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise MalformedError(f"longer than {MAX_LINE_BYTES >> 20} MiB: not a line of a results file")
+            if line.strip():
+                environments += _read_line(line, results)
+        except _NotJsonError as error:
+            if not line.endswith(b"\n"):
+                results.warnings.append(f"{name}:{number}: the last line is torn (a run was killed) and was skipped")
+                break
+            raise ResultsError(f"{name}:{number}: {error}") from None
+        except MalformedError as error:
+            raise ResultsError(f"{name}:{number}: {error}") from None
+        sound_bytes += len(line)
+    if environments == 0:
+        raise ResultsError(f"{name}: no environment line: not a results file of lorabench, or only a part of one")
+    return sound_bytes
+
+
+def record_from_dict(data: Mapping[str, Any]) -> Record:
+    """The inverse of :meth:`Record.to_dict`, for data that may be anything.
+
+    Raises:
+        MalformedError: in one line, which key is wrong and why.
+    """
+    latency = data.get("latency")
+    if isinstance(latency, dict) and "tokens_per_s" in latency:
+        others = {name: timing for name, timing in latency.items() if name != "tokens_per_s"}
+        data = {**data, "latency": others, "tokens_per_s": latency["tokens_per_s"]}
+    record = _validated(_RECORD, data)
+    _validated(_CASE, record.case, "case")
+    return record
+
+
+class _NotJsonError(MalformedError):
+    pass
+
+
+def _read_line(line: bytes, results: Results) -> bool:
+    """Adds the line's record or environment; True for an environment."""
+    data = _parse(line)
+    if not isinstance(data, dict):
+        raise MalformedError("not a JSON object: a line is an environment or a record")
+    kind = data.get("type")
+    if kind == "environment":
+        environment = _validated(_ENVIRONMENT, data)
+        results.environments[environment.id] = environment
+        return True
+    if kind != "record":
+        raise MalformedError(f"type: {_quote(kind)} is neither environment nor record")
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise MalformedError(f"schema: {schema} is newer than {SCHEMA}, the newest known here: upgrade lorabench")
+    results.records.append(record_from_dict(data))
+    return False
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(
+            line.decode(), parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_integer
+        )
+    except UnicodeDecodeError:
+        raise _NotJsonError("not UTF-8: a results file is UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise _NotJsonError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise MalformedError("nested too deeply: not a line of a results file") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedError(f"{name} is not JSON: a value that is not known is null")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise MalformedError(f"the number {_quote(text)} is out of range")
+    return value
+
+
+def _bounded_integer(text: str) -> int:
+    # By length first: converting millions of digits takes minutes, and Python refuses it with an error of its own.
+    if len(text) > 20 or abs(int(text)) > _MAX_INTEGER:
+        raise MalformedError(f"the number {_quote(text)} is out of range")
+    return int(text)
+
+
+def _validated(adapter: TypeAdapter[T], data: Any, where: str = "") -> T:
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MalformedError(f"not JSON: {_printable(str(error))}") from None
+    try:
+        # From JSON, where pydantic's strict mode takes a list for a tuple, but no string for a number.
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in ((where,) if where else ()) + first["loc"])
+        raise MalformedError(f"{_printable(key)}: {_printable(first['msg'])}") from None
+
+
+def _printable(text: str) -> str:
+    cut = text if len(text) <= 2 * _QUOTED_CHARACTERS else text[: 2 * _QUOTED_CHARACTERS] + "..."
+    return "".join(character if character.isprintable() else "?" for character in cut)
+
+
+def _quote(value: Any) -> str:
+    text = str(value)
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "...")
+
+
+def _names(paths: tuple[Path, ...]) -> str:
+    return ", ".join(str(path) for path in paths)

@@ -1,0 +1,142 @@
+"""Appending to a results file: one writer at a time, and what was announced is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from lorabench.environment import Environment
+from lorabench.errors import ResultsError
+from lorabench.record import Record
+from lorabench.results import Results, read_stream
+
+Existing = Literal["refuse", "resume", "replace"]
+"""What to do about a file that holds something already."""
+
+
+class ResultsFile:
+    """A results file held for one run. ``earlier`` is what it held before: empty unless the run resumes.
+
+    Nothing is changed before :meth:`begin`, so that a run that cannot start destroys nothing.
+    """
+
+    def __init__(self, path: Path, existing: Existing = "refuse") -> None:
+        """Opens and locks ``path``, making it and its folder where they are missing.
+
+        Raises:
+            ResultsError: it holds something and ``existing`` is ``refuse``, another run is writing into it, it is no
+                regular file, what it holds cannot be resumed, or the system refuses.
+        """
+        self.path = path
+        self.earlier = Results()
+        self.records = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be written: {error.strerror}") from None
+        try:
+            self._end_bytes = self._take(existing)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _take(self, existing: Existing) -> int:
+        """Locks the file; returns the length of what will be kept."""
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ResultsError(f"{self.path}: not a regular file: results are appended to one")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultsError(f"{self.path}: another run is writing into it: choose another --out") from None
+        if existing == "replace" or os.fstat(self._fd).st_size == 0:
+            return 0
+        if existing == "refuse":
+            raise ResultsError(f"{self.path}: exists: choose another --out, or say --resume or --force")
+        with os.fdopen(os.dup(self._fd), "rb") as file:
+            return read_stream(file, str(self.path), self.earlier)
+
+    def begin(self, environment: Environment) -> None:
+        """Cuts off what is not kept (a torn last line, or all when replacing) and describes where the run takes place.
+
+        Raises:
+            ResultsError: the run resumes one that was made on another device or with other library versions, or the
+                system refuses to write.
+        """
+        for known in self.earlier.environments.values():
+            difference = describe_difference(known, environment)
+            if difference:
+                raise ResultsError(f"{self.path}: cannot be resumed: {difference}; choose another --out")
+        os.ftruncate(self._fd, self._end_bytes)
+        if self._end_bytes and os.pread(self._fd, 1, self._end_bytes - 1) != b"\n":
+            self._append(b"\n")
+        if environment.id not in self.earlier.environments:
+            self._append(_line(environment.to_dict()))
+
+    def append(self, record: Record) -> None:
+        """Writes one record; when this returns, it is on disk.
+
+        Raises:
+            ResultsError: the system refuses (a full disk, a quota). What was written before stays valid.
+        """
+        self._append(_line(record.to_dict()))
+        self.records += 1
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):
+                written += os.pwrite(self._fd, data[written:], self._end_bytes + written)
+            os.fsync(self._fd)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._end_bytes)
+            if isinstance(error, OSError):
+                raise ResultsError(self._refusal(error)) from None
+            raise
+        self._end_bytes += len(data)
+
+    def _refusal(self, error: OSError) -> str:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room and go on with --resume" if full else "go on with --resume once this is mended"
+        kept = f"the {self.records} records written before are kept; {remedy}"
+        return f"{self.path}: cannot be written: {error.strerror}; {kept}"
+
+    def close(self) -> None:
+        """Lets go of the lock; a file in which nothing was written is removed."""
+        if os.fstat(self._fd).st_size == 0:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def describe_difference(before: Environment, now: Environment) -> str | None:
+    """What keeps two environments' records apart: the device, or a library's version. None if nothing does."""
+    if (before.device.type, before.device.name) != (now.device.type, now.device.name):
+        there, here = (f"{device.type} ({device.name})" for device in (before.device, now.device))
+        return f"it was made on {there}, and this is {here}"
+    for library in sorted({*before.versions, *now.versions}):
+        old, new = before.versions.get(library, "none"), now.versions.get(library, "none")
+        if old != new:
+            return f"it was made with {library} {old}, and this is {new}"
+    return None
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, allow_nan=False).encode() + b"\n"
