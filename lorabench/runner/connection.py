@@ -1,0 +1,148 @@
+"""The parent's side of a fork server: start it, give it jobs, outlive its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lorabench
+from lorabench.errors import InputError
+from lorabench.runner.ending import TAIL_BYTES, log_tail, one_line
+from lorabench.runner.job import Job
+from lorabench.runner.lines import LineReader, encode, write_all
+
+START_TIMEOUT_S = 600.0
+"""Importing torch from a cold network disk takes minutes at worst."""
+ANSWER_GRACE_S = 60.0
+"""The server stops a job at its time-out; if it has not answered so long after, it hangs itself."""
+_EXIT_TIMEOUT_S = 5.0
+
+# Makes this very package importable, and nothing else beside it: with PYTHONPATH, the libraries that are installed
+# next to it would hide those of a foreign interpreter. -P keeps the working folder out of the way.
+_BOOTSTRAP = """
+import importlib.util, runpy, sys
+spec = importlib.util.spec_from_file_location("lorabench", {init!r}, submodule_search_locations=[{folder!r}])
+package = sys.modules["lorabench"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+runpy.run_module("lorabench.runner.server", run_name="__main__", alter_sys=True)
+"""
+
+
+class ServerDiedError(Exception):
+    """The server ended or hangs; what it was doing is lost, and a new one must be started."""
+
+
+class ServerConnection:
+    """A running fork server. ``hello`` is what it said of itself: see :mod:`lorabench.runner.server`."""
+
+    def __init__(self, python: str, options: Sequence[str] = ()) -> None:
+        """Starts the server and waits until it has imported everything.
+
+        Raises:
+            InputError: ``python`` is no interpreter that can run cases.
+        """
+        request_fd, self._request_fd = os.pipe()
+        self._response_fd, response_fd = os.pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
+        pipes = ["--parent", str(os.getpid()), "--requests", str(request_fd), "--responses", str(response_fd)]
+        try:
+            self._process = subprocess.Popen(
+                [python, "-P", "-c", _bootstrap(), *pipes, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(request_fd, response_fd),
+                # Ctrl-C at the terminal is for the parent to handle.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._release()
+            raise InputError(f"{python}: {error.strerror}: give a Python interpreter that has torch and peft") from None
+        finally:
+            os.close(request_fd)
+            os.close(response_fd)
+        self._lines = self._read_lines()
+        self._deadline = time.monotonic() + START_TIMEOUT_S
+        try:
+            self.hello: Mapping[str, Any] = next(self._lines)
+        except ServerDiedError as death:
+            raise InputError(f"{python}: cannot run cases: {death}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def run(self, job: Job) -> Iterator[Mapping[str, Any]]:
+        """The events of one job, the last of them ``end``.
+
+        Raises:
+            ServerDiedError: after which this connection is closed.
+        """
+        self._deadline = time.monotonic() + job.timeout_s + ANSWER_GRACE_S
+        try:
+            write_all(self._request_fd, encode(job.to_dict()))
+        except BrokenPipeError:
+            self._die("ended")
+        for event in self._lines:
+            yield event
+            if event["event"] == "end":
+                return
+
+    def _read_lines(self) -> Iterator[Mapping[str, Any]]:
+        reader = LineReader(self._response_fd)
+        poll = select.poll()
+        poll.register(self._response_fd, select.POLLIN)
+        while True:
+            left_s = self._deadline - time.monotonic()
+            if not poll.poll(max(0.0, left_s) * 1000):
+                self._die("does not answer")
+            lines = reader.read()
+            if lines is None:
+                self._die("ended")
+            for line in lines:
+                yield json.loads(line)
+
+    def _die(self, what: str) -> NoReturn:
+        self._process.kill()
+        status = self._process.wait()
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
+        tail = log_tail(self._log.read())
+        self._release()
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        last_words = f": {one_line(tail[-1])}" if tail else ""
+        raise ServerDiedError(f"the fork server {what} ({how}){last_words}")
+
+    def close(self) -> None:
+        """Ends the server and, with it, the job that it runs. Safe to call twice."""
+        if self._log.closed:
+            return
+        os.close(self._request_fd)
+        self._request_fd = -1
+        try:
+            self._process.wait(_EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        for fd in (self._request_fd, self._response_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._request_fd = self._response_fd = -1
+        self._log.close()
+
+
+def _bootstrap() -> str:
+    init = Path(lorabench.__file__).resolve()
+    return _BOOTSTRAP.format(init=str(init), folder=str(init.parent))

@@ -1,0 +1,89 @@
+"""The whole way from cases to a results file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from lorabench.case import Case
+from lorabench.environment import EnvironmentDevice, resolve_device
+from lorabench.record import Record
+from lorabench.results_file import Existing, ResultsFile
+from lorabench.runner.launcher import Launcher, NoProgress, Progress
+from lorabench.runner.local import LocalLauncher
+from lorabench.runner.plan import plan
+
+
+def run(
+    cases: Sequence[Case],
+    *,
+    device: str = "auto",
+    out: Path | None = None,
+    existing: Existing = "refuse",
+    exit_first: bool = False,
+    python: str = sys.executable,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Generator[Record, None, None]:
+    """Runs ``cases`` on this machine and yields each record when it is finished and, with ``out``, on disk.
+
+    ``existing`` says what to do if ``out`` holds something. ``seed`` draws the order of the cases. ``exit_first`` stops
+    after the first record that is not ``ok``. Close the generator to stop a run early; a ``KeyboardInterrupt`` does the
+    same.
+
+    Raises:
+        DeviceError: the device is not there, or torch cannot use it.
+        InputError: ``python`` cannot run cases.
+        ResultsError: ``out`` is refused, or can no longer be written.
+    """
+    target = resolve_device(device)
+    launcher = LocalLauncher(target, python=python, trust_remote_code=trust_remote_code, progress=progress)
+    yield from run_with(
+        launcher,
+        cases,
+        device=target.device,
+        out=out,
+        existing=existing,
+        exit_first=exit_first,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def run_with(
+    launcher: Launcher,
+    cases: Sequence[Case],
+    *,
+    device: EnvironmentDevice,
+    out: Path | None = None,
+    existing: Existing = "refuse",
+    exit_first: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[Record]:
+    """As :func:`run`, on any launcher of ``device``; it is closed at the end."""
+    progress = progress or NoProgress()
+    with ExitStack() as held:
+        held.callback(launcher.close)
+        file = held.enter_context(ResultsFile(out, existing)) if out else None
+        works = plan(
+            cases,
+            device_name=device.name,
+            # A prediction does not vary.
+            repeated=device.type != "fake",
+            finished=file.earlier.finished() if file else (),
+            seed=seed,
+        )
+        progress.planned(sum(len(work.cases) for work in works))
+        if file and works:
+            file.begin(launcher.environment)
+        for record in launcher.run(works):
+            if file:
+                file.append(record)
+            progress.finished(record)
+            yield record
+            if exit_first and record.status != "ok":
+                return

@@ -1,0 +1,79 @@
+"""The fork server on a GPU: it leaves CUDA alone, and its children have all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorabench.case import Case, Measure
+from lorabench.environment import resolve_device
+from lorabench.runner.launcher import Work
+from lorabench.runner.local import LocalLauncher
+
+pytestmark = pytest.mark.gpu
+
+
+def work(behaviour):
+    return Work((Case(behaviour, "train", "llama-tiny", measure=Measure(timeout_s=120)),))
+
+
+@pytest.fixture(scope="module", params=["fork", "spawn"])
+def launcher(request):
+    options = ["--worker", "cuda_workers:run_job", *(["--spawn"] if request.param == "spawn" else [])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with LocalLauncher(resolve_device("cuda"), server_options=options) as launcher:
+            assert launcher.environment
+            launcher.start = request.param
+            yield launcher
+
+
+def test_the_server_forks_after_its_imports(launcher):
+    hello = launcher._server.hello
+    assert hello["start"] == launcher.start, hello["reason"]
+    assert hello["not_preloaded"] == []
+
+
+def test_the_server_holds_no_context(launcher):
+    """A context maps the unified-memory device; NVML does not."""
+    maps = Path(f"/proc/{launcher._server.pid}/maps").read_text()
+    assert "nvidia-uvm" not in maps
+
+
+def test_a_child_has_cuda_and_bitsandbytes_own_kernels(launcher):
+    from lorabench.nvml import visible_gpus
+
+    for record in launcher.run([work("look-around")] * 2):
+        assert record.status == "ok", record.error
+        seen = record.observations
+        assert seen["fresh"]
+        assert seen["kernels_registered"]
+        assert seen["library"] == "CudaBNBNativeLibrary"
+        assert seen["equal"]
+        # The default kernel multiplies in torch; bitsandbytes' own calls cuBLASLt itself.
+        assert not {"aten::mm", "aten::matmul", "aten::_int_mm"} & set(seen["operators"])
+        assert ".".join(map(str, seen["capability"])) == launcher.environment.gpu["compute_capability"]
+    assert record.device.name == visible_gpus()[0].name
+
+
+def test_a_spoilt_cuda_ends_its_child_alone(launcher):
+    spoilt, after = launcher.run([work("spoil-cuda"), work("look-around")])
+    assert spoilt.status == "failed"
+    assert spoilt.error.phase == "forward"
+    assert after.status == "ok", after.error
+
+
+def test_out_of_memory_is_an_oom(launcher):
+    full, after = launcher.run([work("use-up-memory"), work("look-around")])
+    assert full.status == "oom"
+    assert full.error.type == "OutOfMemoryError"
+    assert full.error.phase == "backward"
+    assert after.status == "ok", after.error
+
+
+def test_the_environment_describes_the_gpu(launcher):
+    environment = launcher.environment
+    assert environment.driver
+    assert environment.versions["cuda"]
+    assert environment.gpu["power_limit_w"] > 0
