@@ -1,0 +1,1 @@
+"""What is measured: models as people load them, with quantization and adapters, and proof of what was built."""

@@ -1,0 +1,155 @@
+"""Base models: from a preset, a local path or a hub id, with random or pretrained weights, quantized or not."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+import torch
+from transformers import GgufConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from lorabench.case import Case
+from lorabench.model.architecture import auto_class, gguf_folder_and_file, one_line, resolve_config
+from lorabench.model.quantization import quantization_config, quantizing, weight_dtype
+from lorabench.model.weights import holds_values, random_weights
+
+
+def build_base(case: Case, torch_device: torch.device, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The bare model of ``case`` on ``torch_device``: in train mode for training, in eval mode otherwise.
+
+    Every way ends in transformers' own ``from_pretrained``, which decides in what order memory is allocated; random
+    weights are handed to it one by one as it asks for them. Two builds with one seed have the same weights, whatever
+    they are quantized to. torch's generators are seeded with ``case.seed`` on return. Under a fake tensor mode the
+    parameters hold no values, pretrained or not.
+
+    Raises:
+        InputError: the model, its checkpoint or its attention cannot be had; one line.
+    """
+    with _quiet():
+        config = resolve_config(case, trust_remote_code=trust_remote_code)
+        if case.weights == "random" or not holds_values(torch.empty(0, device=torch_device)):
+            model = _with_random_weights(case, config, torch_device, trust_remote_code)
+        elif (packaged := gguf_folder_and_file(case)) is not None:
+            model = _from_gguf(case, config, torch_device, *packaged)
+        else:
+            model = _from_checkpoint(case, config, torch_device, trust_remote_code)
+    torch.manual_seed(case.seed)
+    return model.train(case.task == "train")
+
+
+def build_skeleton(case: Case, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The bare model on the meta device, before quantization: shapes, names and dtypes alone.
+
+    Raises:
+        InputError: the model or its attention cannot be had; one line.
+    """
+    with _quiet():
+        config = resolve_config(case, trust_remote_code=trust_remote_code)
+        return _skeleton(case, config, trust_remote_code).train(case.task == "train")
+
+
+def _skeleton(case: Case, config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
+    with one_line(f"model {case.model}"), torch.device("meta"):
+        model: PreTrainedModel = auto_class(case, config).from_config(
+            config,
+            dtype=weight_dtype(case),
+            attn_implementation=case.attention,
+            trust_remote_code=trust_remote_code,
+        )
+    return model
+
+
+def _with_random_weights(
+    case: Case, config: PreTrainedConfig, torch_device: torch.device, trust_remote_code: bool
+) -> PreTrainedModel:
+    skeleton = _skeleton(case, config, trust_remote_code)
+    weights = random_weights(skeleton, torch_device, case.seed)
+    return _load(case, type(skeleton), skeleton.config, weights, torch_device)
+
+
+def _from_gguf(
+    case: Case, config: PreTrainedConfig, torch_device: torch.device, folder: str, file: str
+) -> PreTrainedModel:
+    """transformers does not quantize what it reads from GGUF, so the dense weights pass through the host."""
+    with one_line(f"model {case.model}"), redirect_stderr(io.StringIO()):  # a progress bar that nothing switches off
+        dense = auto_class(case, config).from_pretrained(
+            folder,
+            config=config,
+            gguf_file=file,
+            dtype=weight_dtype(case),
+            device_map={"": "cpu"},
+            quantization_config=GgufConfig(dequantize=True),
+        )
+    tied = dense.all_tied_weights_keys
+    weights = {name: weight.data for name, weight in dense.named_parameters() if name not in tied}
+    return _load(case, type(dense), config, weights, torch_device)
+
+
+def _from_checkpoint(
+    case: Case, config: PreTrainedConfig, torch_device: torch.device, trust_remote_code: bool
+) -> PreTrainedModel:
+    with one_line(f"model {case.model}"), quantizing():
+        model: PreTrainedModel = auto_class(case, config).from_pretrained(
+            case.model,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            **_loading(case, torch_device),
+        )
+    return model
+
+
+def _load(
+    case: Case,
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: Mapping[str, Any],
+    torch_device: torch.device,
+) -> PreTrainedModel:
+    with one_line(f"model {case.model}"), quantizing(), _in_this_thread():
+        model: PreTrainedModel = model_class.from_pretrained(
+            None, config=config, state_dict=weights, **_loading(case, torch_device)
+        )
+    return model
+
+
+def _loading(case: Case, torch_device: torch.device) -> dict[str, Any]:
+    return {
+        "dtype": weight_dtype(case),
+        "attn_implementation": case.attention,
+        "device_map": {"": torch_device},
+        "quantization_config": quantization_config(case),
+    }
+
+
+@contextmanager
+def _in_this_thread() -> Iterator[None]:
+    """Keep the loader out of its thread pool: dispatch modes and the order of allocations do not reach in there."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars and warnings. The libraries stay silent afterwards: their errors are raised, not logged."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # Each int8 layer would say in each call on CUDA that it casts its input to fp16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
