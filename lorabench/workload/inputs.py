@@ -1,0 +1,66 @@
+"""The token ids that a workload runs on. Made on the device, from the case's seed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lorabench.case import Case
+from lorabench.model.architecture import task_type
+from lorabench.workload.text import text_ids
+
+IGNORED_LABEL = -100
+"""Label of a position that the loss leaves out; the default ``ignore_index`` of torch's cross entropy."""
+
+
+def token_ids(case: Case, vocabulary: int, device: torch.device) -> torch.Tensor:
+    """Ids of shape [batch_size, sequence_length], int64, on ``device``; equal for equal seeds and shapes."""
+    if case.data == "text" and case.task == "train":
+        return text_ids(case).to(device)
+    generator = torch.Generator(device).manual_seed(case.seed)
+    return torch.randint(vocabulary, (case.batch_size, case.sequence_length), generator=generator, device=device)
+
+
+def padded_positions(case: Case) -> int:
+    """Positions of each row that are padding: the share ``padding`` of the length, rounded, one real token at least."""
+    return min(round(case.padding * case.sequence_length), case.sequence_length - 1)
+
+
+def attention_mask(case: Case, device: torch.device, side: str) -> torch.Tensor | None:
+    """Mask of shape [batch_size, sequence_length], int64, or None without padding: the reference step passes none.
+
+    ``side`` is where the padding stands: ``right`` in training, ``left`` in generation, as tokenizers pad for each.
+    """
+    padded = padded_positions(case)
+    if padded == 0:
+        return None
+    mask = torch.ones(case.batch_size, case.sequence_length, dtype=torch.int64, device=device)
+    if side == "right":
+        mask[:, -padded:] = 0
+    else:
+        mask[:, :padded] = 0
+    return mask
+
+
+def training_inputs(case: Case, config: Any, device: torch.device) -> dict[str, torch.Tensor]:
+    """Keyword arguments of the model's forward in a training step.
+
+    Labels by task type: the ids themselves for language models (the model shifts them), a class a sequence for
+    SEQ_CLS, a class a token for TOKEN_CLS, none for FEATURE_EXTRACTION.
+    """
+    ids = token_ids(case, config.get_text_config().vocab_size, device)
+    inputs = {"input_ids": ids}
+    kind = task_type(case, config)
+    if kind in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
+        inputs["labels"] = ids
+    elif kind == "SEQ_CLS":
+        inputs["labels"] = ids[:, 0] % config.num_labels
+    elif kind == "TOKEN_CLS":
+        inputs["labels"] = ids % config.num_labels
+    mask = attention_mask(case, device, side="right")
+    if mask is not None:
+        inputs["attention_mask"] = mask
+        if "labels" in inputs and inputs["labels"].shape == ids.shape:
+            inputs["labels"] = inputs["labels"].masked_fill(mask == 0, IGNORED_LABEL)
+    return inputs

@@ -1,0 +1,94 @@
+"""The training workload: the reference step, the way that PEFT's users write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from statistics import median
+from typing import Any
+
+import torch
+
+from lorabench.case import Case
+from lorabench.device.protocol import Device
+from lorabench.measure.phases import Phases
+from lorabench.model import adapter as adapters
+from lorabench.model.build import build_base
+from lorabench.model.proof import Expected, expect
+from lorabench.workload.inputs import training_inputs
+
+
+class Training:
+    """Forward, backward and optimizer, each step on the same inputs."""
+
+    # AdamW makes its state in the first step; libraries' workspaces are there after the second.
+    unsteady_steps = 2
+
+    def __init__(self, case: Case, device: Device, trust_remote_code: bool = False) -> None:
+        self.case = case
+        self._device = device
+        self._trust_remote_code = trust_remote_code
+        self.model: Any = None
+        self.expected: Expected | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.losses: list[torch.Tensor] | None = None
+        """Set to a list to keep every step's loss (scalars on the device); None keeps the step free of them."""
+
+    def build(self, phases: Phases) -> None:
+        case = self.case
+        with phases("load"):
+            model = build_base(case, self._device.torch_device, trust_remote_code=self._trust_remote_code)
+        self.expected = expect(model, case)
+        if case.kbit_preparation:
+            with phases("prepare"):
+                model = adapters.prepare(model, case)
+        with phases("attach"):
+            model = adapters.attach(model, case)
+            adapters.enable_checkpointing(model, case)
+        self.model = model.train()
+
+    def start(self) -> None:
+        case = self.case
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(case, trainable)
+        self._inputs = training_inputs(case, self.model.config, self._device.torch_device)
+
+    def step(self, phases: Phases) -> None:
+        assert self.optimizer is not None, "start() makes the optimizer"
+        with phases("forward"), self._autocast():
+            out = self.model(**self._inputs)
+            loss = out.loss if "labels" in self._inputs else out.last_hidden_state.float().pow(2).mean()
+        with phases("backward"):
+            loss.backward()
+            if self.losses is not None:
+                self.losses.append(loss.detach())
+            del out, loss
+        with phases("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
+        """Seconds of ``forward``, ``backward``, ``optimizer`` and the whole ``step``."""
+        return dict(samples_s)
+
+    def tokens_per_s(self, latency: Mapping[str, list[float]]) -> float | None:
+        """batch_size x sequence_length / median step, padded positions included: they are computed too."""
+        samples = latency.get("step")
+        return self.case.batch_size * self.case.sequence_length / median(samples) if samples else None
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if not self.case.autocast:
+            return nullcontext()
+        return torch.autocast(self._device.torch_device.type, dtype=torch.bfloat16)
+
+
+def make_optimizer(case: Case, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The case's optimizer with its library's defaults but for the learning rate."""
+    if case.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=case.learning_rate)
+    if case.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=case.learning_rate)
+    from bitsandbytes.optim import AdamW8bit
+
+    optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=case.learning_rate)
+    return optimizer
