@@ -8,6 +8,7 @@ nf4 models are saved once in bf16 and loaded with from_pretrained, as people loa
 
 import gc
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -26,9 +27,7 @@ def load(spec):
     quantization = spec["quantization"]
     if quantization in DTYPES:
         with torch.device("cuda"):
-            return AutoModelForCausalLM.from_config(
-                config, dtype=DTYPES[quantization], attn_implementation=attention
-            )
+            return AutoModelForCausalLM.from_config(config, dtype=DTYPES[quantization], attn_implementation=attention)
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("cuda"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -141,16 +140,13 @@ def main():
     static = torch.cuda.memory_allocated()
     times = []
     (train if spec["task"] == "train" else infer)(model, spec, times)
-    print(
-        json.dumps(
-            {
-                "static_bytes": static,
-                "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
-                "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
-                "step_s": sorted(times[2:] or times)[len(times[2:] or times) // 2],
-            }
-        )
-    )
+    measured = {
+        "static_bytes": static,
+        "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
+        "step_s": statistics.median(times[2:] or times),
+    }
+    sys.stdout.write(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":

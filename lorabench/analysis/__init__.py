@@ -1,0 +1,1 @@
+"""Reads records and draws conclusions. Never imports torch."""

@@ -1,0 +1,62 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DeviceChoice = Literal["auto", "cpu", "cuda", "fake"]
+
+
+def _presets(incomplete: str) -> list[str]:
+    from lorabench.catalog import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+ScenarioPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH",
+        help="Scenario files, or folders of which the YAML files directly inside are taken.",
+        show_default=False,
+    ),
+]
+Select = Annotated[
+    str,
+    typer.Option("-k", metavar="EXPR", help="Only cases whose name matches, as in pytest: 'int8 and not reentrant'."),
+]
+Device = Annotated[
+    DeviceChoice, typer.Option("--device", help="Where to run; auto is cuda where there is a GPU, else cpu.")
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="LIST",
+        help="GPUs of one model to run cases on at the same time, one on each: 'cuda:0,cuda:1'.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Use this model in every case: a preset, an existing path or a hub id.",
+        show_default=False,
+        autocompletion=_presets,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Give a setting this value in every case, 'batch_size=4' or 'adapter.rank=16'; may be repeated.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object a line, and nothing else.")]

@@ -1,0 +1,29 @@
+"""Pieces of error messages: the nearest valid name, and what strangers wrote made safe to print on one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+_SHOWN_CHARACTERS = 60
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the closest of ``known``; empty where nothing is close."""
+    names = {name.lower(): name for name in known}
+    # Longer than any name cannot be near one, and difflib takes quadratic time.
+    close = difflib.get_close_matches(wrong.lower()[:200], names, n=1, cutoff=0.6)
+    return f" (did you mean {names[close[0]]!r}?)" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value from a file as one short line."""
+    text = one_line(json.dumps(value, default=repr, ensure_ascii=False))
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def one_line(text: str) -> str:
+    """Control characters, line ends and lone surrogates escaped, so that a message stays one line on any terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
