@@ -3,6 +3,5 @@
 from lorabench.scenario.load import Scenario, load_scenarios
 from lorabench.scenario.schema import json_schema
 from lorabench.scenario.select import select
-from lorabench.scenario.validation import validate_case
 
-__all__ = ["Scenario", "json_schema", "load_scenarios", "select", "validate_case"]
+__all__ = ["Scenario", "json_schema", "load_scenarios", "select"]

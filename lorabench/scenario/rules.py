@@ -45,10 +45,6 @@ def _task(case: Case, model: Model, settings: Settings) -> Problems:
         if case.task == "lifecycle":
             yield "adapter", "a lifecycle is that of an adapter; none leaves nothing to attach"
         return
-    generates = case.adapter.task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
-    if case.task == "infer" and not generates:
-        kind = case.adapter.task_type
-        yield "task", f"infer decodes tokens, which a {kind} model does not; take CAUSAL_LM or SEQ_2_SEQ_LM, or train"
     if case.task == "train" and case.adapter.task_type == "CAUSAL_LM" and case.sequence_length < 2:
         yield "sequence_length", "a causal language model learns to predict the next token; take at least 2"
 

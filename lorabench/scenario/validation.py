@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from lorabench.case import Case, case_from_dict
-from lorabench.errors import InputError, ScenarioError
+from lorabench.errors import ScenarioError
 from lorabench.scenario.document import Document, KeyPath, spell
 from lorabench.scenario.messages import problems
 from lorabench.scenario.schema import Overrides, ScenarioFile
-from lorabench.wording import one_line, shown
+from lorabench.wording import shown
 
 
 def validate_file(document: Document) -> dict[str, Any]:
@@ -43,28 +41,6 @@ def validate_overrides(values: Mapping[str, Any], option: str) -> dict[str, Any]
     except ValidationError as error:
         path, message = problems(error, Overrides, values)[0]
         raise ScenarioError(option, None, spell(path), message) from None
-
-
-def validate_case(data: Any) -> Case:
-    """A case from what a results file or a foreign interpreter gives as the result of :meth:`Case.to_dict`.
-
-    Raises:
-        InputError: something is missing, unknown or of the wrong type.
-    """
-    try:
-        checked = _case_adapter().validate_json(json.dumps(data, allow_nan=False), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = one_line(".".join(str(part) for part in first["loc"])) or "case"
-        raise InputError(f"case: {where}: {one_line(first['msg'])}") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"case: is not plain data ({type(error).__name__})") from error
-    return case_from_dict(checked.to_dict())
-
-
-@cache
-def _case_adapter() -> TypeAdapter[Case]:
-    return TypeAdapter(Case)
 
 
 def _in_order(checked: Any, written: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
-from lorabench.catalog import FAMILIES, GPU_CARDS, PRESETS, architecture, describe, gpu_card
+from lorabench.catalog import FAMILIES, PRESETS, architecture, describe
 from lorabench.errors import InputError
 
 # The published counts, tied weights once: model cards, and the safetensors headers of the checkpoints.
@@ -163,19 +163,3 @@ def test_no_such_model(name: str) -> None:
     with pytest.raises(InputError) as caught:
         architecture(name)
     assert str(caught.value).isprintable()
-
-
-def test_cards() -> None:
-    assert gpu_card("h100").memory_total_bytes == 81_559 * 2**20
-    assert gpu_card("RTX 4090") is GPU_CARDS["rtx-4090"]
-    # A driver never reports more than what is sold, counted in GiB.
-    sold_gib = {"T4": 16, "V100-16GB": 16, "V100-32GB": 32, "RTX-3090": 24, "RTX-4090": 24, "RTX-5090": 32, "L4": 24}
-    sold_gib |= {"A10": 24, "A100-40GB": 40, "A100-80GB": 80, "L40S": 48, "H100": 80, "H200": 141, "B200": 180}
-    assert {card.name for card in GPU_CARDS.values()} == set(sold_gib)
-    for card in GPU_CARDS.values():
-        assert 0.9 * sold_gib[card.name] * 2**30 < card.memory_total_bytes <= sold_gib[card.name] * 2**30, card
-
-
-def test_unknown_card_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown GPU 'H10' \(did you mean 'H100'\?\); known are T4, "):
-        gpu_card("H10")

@@ -138,7 +138,6 @@ REFUSED = {
         5,
         r"cannot be a SEQ_2_SEQ_LM model",
     ),
-    "inference of a classifier": (INFER.replace("llama-tiny", "bert-base"), 3, r"infer decodes tokens"),
     "one token": (HEAD + "sequence_length: 1\n", 5, r"take at least 2"),
     "beyond learned positions": (
         HEAD.replace("llama-tiny", "gpt2") + "sequence_length: 1025\n",
