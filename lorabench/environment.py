@@ -21,7 +21,7 @@ import psutil
 
 from lorabench import __version__
 from lorabench.errors import DeviceError
-from lorabench.nvml import describe_gpu, visible_gpus
+from lorabench.nvml import describe_gpu, gpu_use, visible_gpus
 
 ID_LENGTH = 12
 
@@ -95,6 +95,27 @@ def resolve_device(spec: str) -> Target:
     raise DeviceError(f"--device {spec}: no such device: auto, cpu, cuda, cuda:N or fake would be right")
 
 
+def resolve_devices(specs: str) -> tuple[Target, ...]:
+    """The devices that ``specs`` names with commas between; each as of :func:`resolve_device`.
+
+    Raises:
+        DeviceError: one is not there, is named twice, or is of another model than the first.
+    """
+    targets = tuple(resolve_device(spec.strip()) for spec in specs.split(","))
+    first = targets[0]
+    for number, target in enumerate(targets):
+        if any(target.spec == earlier.spec for earlier in targets[:number]):
+            raise DeviceError(
+                f"--devices {specs}: {target.spec} twice: cases that share a device spoil each other's times"
+            )
+        if (target.device.type, target.device.name) != (first.device.type, first.device.name):
+            raise DeviceError(
+                f"--devices {specs}: {first.spec} is {first.device.name} and {target.spec} is {target.device.name}: "
+                "name devices of one model, for the numbers of two are not mixed"
+            )
+    return targets
+
+
 def _cpu_target() -> Target:
     return Target("cpu", EnvironmentDevice("cpu", cpu_name(), psutil.virtual_memory().total))
 
@@ -122,7 +143,7 @@ def torch_has_cuda() -> bool:
 
 def describe_environment(target: Target, interpreter: Mapping[str, Any]) -> Environment:
     """The environment of cases on ``target``; ``interpreter`` is what :mod:`lorabench.interpreter` told of theirs."""
-    gpu = {} if target.nvml_index is None else describe_gpu(target.nvml_index)
+    gpu = {} if target.nvml_index is None else _describe_gpu(target.nvml_index)
     environment = Environment(
         device=target.device,
         driver=gpu.pop("driver", None),
@@ -136,6 +157,15 @@ def describe_environment(target: Target, interpreter: Mapping[str, Any]) -> Envi
     content = {name: value for name, value in environment.to_dict().items() if name != "id"}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return replace(environment, id=digest[:ID_LENGTH])
+
+
+def _describe_gpu(nvml_index: int) -> dict[str, Any]:
+    # The number tells apart GPUs of one model, whose records stand in one file.
+    gpu = {"number": nvml_index, **describe_gpu(nvml_index)}
+    use = gpu_use(nvml_index)
+    if use is not None and use.in_use:
+        gpu["others"] = {"processes": len(use.pids), "used_bytes": use.used_bytes}
+    return gpu
 
 
 def cpu_name() -> str:
@@ -162,12 +192,13 @@ def describe_cpu() -> dict[str, Any]:
 
 
 def describe_os() -> str:
-    """Distribution and kernel release."""
+    """Distribution and kernel version. What a vendor appends to the version names a platform: it is left out."""
     try:
         distribution = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         distribution = platform.system()
-    return f"{distribution}, kernel {platform.release()}"
+    version = re.match(r"\d+(\.\d+){0,2}", platform.release())
+    return f"{distribution}, kernel {version.group()}" if version else distribution
 
 
 def describe_git(folder: Path | None = None) -> Git | None:

@@ -6,12 +6,15 @@ Everything is optional: without a driver there are no GPUs, and what a card does
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pynvml
+
+# What the driver itself holds of an idle GPU varies by a few MiB; the smallest context takes over a hundred.
+IDLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Gpu:
 
 def visible_gpus() -> list[Gpu]:
     """The GPUs in CUDA's order, after ``CUDA_VISIBLE_DEVICES``; empty without a driver. MIG slices are not listed."""
-    with _nvml() as ready:
+    with nvml() as ready:
         if not ready:
             return []
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -64,28 +67,118 @@ def _find(entry: str, uuids: list[str]) -> int | None:
 
 
 def describe_gpu(nvml_index: int) -> dict[str, Any]:
-    """Driver version, clocks, power limit, throttle reasons and the like of one GPU, as far as they are told."""
-    with _nvml() as ready:
+    """Driver version, highest clocks, power limit, throttle reasons and the like of one GPU, as far as they are told.
+
+    Its present clocks are left to :func:`device_state`: those of an idle GPU say nothing.
+    """
+    with nvml() as ready:
         if not ready:
             return {}
         handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
-        questions: dict[str, Callable[[], Any]] = {
-            "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
-            "compute_capability": lambda: "{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-            "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "max_sm_clock_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "max_memory_clock_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-            "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
-            "throttle_reasons": lambda: throttle_reasons(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
-        }
-        answers = {}
-        for name, ask in questions.items():
-            try:
-                answers[name] = ask()
-            except pynvml.NVMLError:
-                continue
-        return answers
+        return _answers(
+            {
+                "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
+                "compute_capability": lambda: "{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+                "max_sm_clock_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+                "max_memory_clock_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+                "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+                "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
+                "throttle_reasons": lambda: _throttle_reasons_of(handle),
+            }
+        )
+
+
+def device_state(nvml_index: int) -> dict[str, Any]:
+    """Clocks, temperature, power (the driver averages it over up to a second) and throttle reasons of this moment.
+
+    A busy GPU takes some milliseconds to change them, so ask at once after the work. What is not told is left out.
+    """
+    with nvml() as ready:
+        if not ready:
+            return {}
+        handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
+        return _answers(
+            {
+                "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+                "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+                "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+                "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+                "throttle_reasons": lambda: _throttle_reasons_of(handle),
+            }
+        )
+
+
+def throttled_s(nvml_index: int) -> dict[str, float]:
+    """Seconds that power and heat have slowed the GPU down, each counted by the driver since it was loaded.
+
+    Unlike the reasons of a moment, two readings tell of all the time between them. NVML counts in nanoseconds
+    (``nvmlViolationTime_t``). Empty where the card does not count.
+    """
+    policies = {"power cap": pynvml.NVML_PERF_POLICY_POWER, "thermal slowdown": pynvml.NVML_PERF_POLICY_THERMAL}
+    seconds = {}
+    with nvml() as ready:
+        if not ready:
+            return {}
+        handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
+        for reason, policy in policies.items():
+            with suppress(pynvml.NVMLError):
+                seconds[reason] = pynvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime / 1e9
+    return seconds
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """Who uses a GPU.
+
+    ``pids`` are the processes as NVML lists them: in a container often none, or under numbers of the host's.
+    ``used_bytes`` is what is in use on the whole device; what the driver reserves for itself is not in it.
+    """
+
+    pids: frozenset[int]
+    used_bytes: int
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.pids) or self.used_bytes > IDLE_BYTES
+
+
+def gpu_use(nvml_index: int) -> GpuUse | None:
+    """Who uses the GPU now; None if that is not told."""
+    with nvml() as ready:
+        if not ready:
+            return None
+        handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
+        pids: set[int] = set()
+        for list_processes in (
+            pynvml.nvmlDeviceGetComputeRunningProcesses,
+            pynvml.nvmlDeviceGetGraphicsRunningProcesses,
+        ):
+            with suppress(pynvml.NVMLError):
+                pids |= {process.pid for process in list_processes(handle)}
+        try:
+            return GpuUse(frozenset(pids), _used_bytes(handle))
+        except pynvml.NVMLError:
+            return None
+
+
+def _used_bytes(handle: Any) -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used)
+    except pynvml.NVMLError:
+        # Drivers before 510 know the first version alone; later ones count in it what they reserve.
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
+def _answers(questions: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    answers = {}
+    for name, ask in questions.items():
+        with suppress(pynvml.NVMLError):
+            answers[name] = ask()
+    return answers
+
+
+def _throttle_reasons_of(handle: Any) -> list[str]:
+    return throttle_reasons(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def throttle_reasons(bits: int) -> list[str]:
@@ -103,8 +196,8 @@ def throttle_reasons(bits: int) -> list[str]:
 
 
 @contextmanager
-def _nvml() -> Iterator[bool]:
-    """Yields whether NVML can be asked."""
+def nvml() -> Iterator[bool]:
+    """Yields whether NVML can be asked. Opening it takes long; within an outer one, an inner one costs nothing."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

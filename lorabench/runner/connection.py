@@ -1,4 +1,7 @@
-"""The parent's side of a fork server: start it, give it jobs, outlive its death."""
+"""The parent's side of a fork server: start it, give it jobs, outlive its death.
+
+What has to wait for the server yields a :class:`~lorabench.runner.waiting.Wait`, so that one parent can follow several.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from lorabench.errors import InputError
 from lorabench.runner.ending import TAIL_BYTES, log_tail, one_line
 from lorabench.runner.job import Job
 from lorabench.runner.lines import LineReader, encode, write_all
+from lorabench.runner.waiting import Wait
 
 START_TIMEOUT_S = 600.0
 """Importing torch from a cold network disk takes minutes at worst."""
@@ -40,14 +44,16 @@ class ServerDiedError(Exception):
 
 
 class ServerConnection:
-    """A running fork server. ``hello`` is what it said of itself: see :mod:`lorabench.runner.server`."""
+    """A fork server. ``hello`` is what it said of itself (see :mod:`lorabench.runner.server`), empty until it has."""
 
-    def __init__(self, python: str, options: Sequence[str] = ()) -> None:
-        """Starts the server and waits until it has imported everything.
+    def __init__(self, python: str, options: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """Starts the server, with ``environment`` beside the variables of this process; does not wait for it.
 
         Raises:
-            InputError: ``python`` is no interpreter that can run cases.
+            InputError: ``python`` cannot be started.
         """
+        self._python = python
+        self.hello: Mapping[str, Any] = {}
         request_fd, self._request_fd = os.pipe()
         self._response_fd, response_fd = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
@@ -58,6 +64,7 @@ class ServerConnection:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
+                env={**os.environ, **(environment or {})},
                 pass_fds=(request_fd, response_fd),
                 # Ctrl-C at the terminal is for the parent to handle.
                 start_new_session=True,
@@ -70,20 +77,29 @@ class ServerConnection:
             os.close(response_fd)
         self._lines = self._read_lines()
         self._deadline = time.monotonic() + START_TIMEOUT_S
+
+    def greet(self) -> Iterator[Wait]:
+        """Until the server has imported everything and said hello.
+
+        Raises:
+            InputError: the interpreter cannot run cases; this connection is closed.
+        """
         try:
-            self.hello: Mapping[str, Any] = next(self._lines)
+            while not self.hello:
+                step = next(self._lines)
+                if isinstance(step, Wait):
+                    yield step
+                else:
+                    self.hello = step
         except ServerDiedError as death:
-            raise InputError(f"{python}: cannot run cases: {death}") from None
-        except BaseException:
-            self.close()
-            raise
+            raise InputError(f"{self._python}: cannot run cases: {death}") from None
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, job: Job) -> Iterator[Mapping[str, Any]]:
-        """The events of one job, the last of them ``end``.
+    def run(self, job: Job) -> Iterator[Wait | Mapping[str, Any]]:
+        """The events of one job, the last of them ``end``. The server must have said hello.
 
         Raises:
             ServerDiedError: after which this connection is closed.
@@ -93,19 +109,20 @@ class ServerConnection:
             write_all(self._request_fd, encode(job.to_dict()))
         except BrokenPipeError:
             self._die("ended")
-        for event in self._lines:
-            yield event
-            if event["event"] == "end":
+        for step in self._lines:
+            yield step
+            if not isinstance(step, Wait) and step["event"] == "end":
                 return
 
-    def _read_lines(self) -> Iterator[Mapping[str, Any]]:
+    def _read_lines(self) -> Iterator[Wait | Mapping[str, Any]]:
         reader = LineReader(self._response_fd)
         poll = select.poll()
         poll.register(self._response_fd, select.POLLIN)
         while True:
-            left_s = self._deadline - time.monotonic()
-            if not poll.poll(max(0.0, left_s) * 1000):
-                self._die("does not answer")
+            while not poll.poll(0):
+                if time.monotonic() >= self._deadline:
+                    self._die("does not answer")
+                yield Wait(self._deadline, self._response_fd)
             lines = reader.read()
             if lines is None:
                 self._die("ended")
@@ -128,6 +145,9 @@ class ServerConnection:
             return
         os.close(self._request_fd)
         self._request_fd = -1
+        if not self.hello:
+            # While it imports it has no child, and would not notice the closed pipe.
+            self._process.kill()
         try:
             self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -5,7 +5,7 @@ The local launcher runs them on this machine. A launcher for many machines hands
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,8 +31,8 @@ class Launcher(Protocol):
     """Where works are run."""
 
     @property
-    def environment(self) -> Environment:
-        """Where the records come from; known before the first of them."""
+    def environments(self) -> Sequence[Environment]:
+        """Where the records come from, one for each device; known before the first of them."""
 
     def run(self, works: Iterable[Work]) -> Iterator[Record]:
         """One record for each case of each work, as soon as it is known. Never raises for what a case does."""
@@ -42,7 +42,10 @@ class Launcher(Protocol):
 
 
 class Progress(Protocol):
-    """Told what a run is doing. The calls come between measurements or from the process that waits, never in one."""
+    """Told what a run is doing, of several cases at a time where there are several devices.
+
+    The calls come between measurements or from the process that waits, never in one.
+    """
 
     def planned(self, cases: int) -> None:
         """So many records will come."""
@@ -52,6 +55,9 @@ class Progress(Protocol):
     def phase(self, case: Case, name: str) -> None: ...
 
     def finished(self, record: Record) -> None: ...
+
+    def warning(self, text: str) -> None:
+        """In one line, something about the machine that makes results worse than they look."""
 
 
 class NoProgress:
@@ -64,3 +70,5 @@ class NoProgress:
     def phase(self, case: Case, name: str) -> None: ...
 
     def finished(self, record: Record) -> None: ...
+
+    def warning(self, text: str) -> None: ...

@@ -12,8 +12,9 @@ from lorabench.measure.latency import summarise
 from lorabench.record import Record
 from lorabench.results import MalformedError, record_from_dict
 from lorabench.runner.job import Job
+from lorabench.runner.watch import Notes
 
-_PARTS = ("proof", "memory", "tokens_per_s", "observations")
+_PARTS = ("proof", "memory", "tokens_per_s")
 # A record has one status; of a case that ran in two processes it is the worse. What ended without a measurement is
 # worse than what was measured and refused.
 _WORSE = ("ok", "invalid", "oom", "timeout", "failed")
@@ -21,12 +22,16 @@ _WORSE = ("ok", "invalid", "oom", "timeout", "failed")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one job found out about one of its cases, as plain data, and the job's seconds that are the case's."""
+    """What one job found out about one of its cases, as plain data, and the job's seconds that are the case's.
+
+    ``notes`` are what the parent saw of the device meanwhile.
+    """
 
     status: str
     error: Mapping[str, Any] | None
     wall_s: float
     results: Mapping[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
 
 def outcomes(job: Job, events: Iterable[Mapping[str, Any]], wall_s: float) -> list[Outcome]:
@@ -50,7 +55,10 @@ def join(memory: Outcome, timing: Outcome | None) -> Outcome:
     timing_is_worse = _WORSE.index(timing.status) > _WORSE.index(memory.status)
     worse, name = (timing, "timing") if timing_is_worse else (memory, "memory")
     error = worse.error and {**worse.error, "message": f"{name}: {worse.error['message']}"}
-    observations = {**memory.results.get("observations", {}), **timing.results.get("observations", {})}
+    seen = [outcome.results.get("observations", {}) for outcome in (memory, timing)]
+    observations = {**seen[0], **seen[1]}
+    if warnings := [text for observed in seen for text in observed.get("warnings", ())]:
+        observations["warnings"] = warnings
     results = {
         "proof": memory.results.get("proof") or timing.results.get("proof"),
         "memory": memory.results.get("memory"),
@@ -58,7 +66,11 @@ def join(memory: Outcome, timing: Outcome | None) -> Outcome:
         "tokens_per_s": timing.results.get("tokens_per_s"),
         "observations": observations,
     }
-    return Outcome(worse.status, error, memory.wall_s + timing.wall_s, results)
+    notes = Notes(
+        {**memory.notes.device, **timing.notes.device},
+        list(dict.fromkeys(memory.notes.warnings + timing.notes.warnings)),
+    )
+    return Outcome(worse.status, error, memory.wall_s + timing.wall_s, results, notes)
 
 
 def make_record(case: Case, outcome: Outcome, *, environment: Environment, repeat: int, started_at: str) -> Record:
@@ -82,7 +94,8 @@ def make_record(case: Case, outcome: Outcome, *, environment: Environment, repea
     }
     try:
         # Statistics of samples that are no numbers raise TypeError or ValueError.
-        return record_from_dict({**data, **_measured(outcome.results, case.seed + repeat)})
+        measured = _measured(outcome.results, case.seed + repeat)
+        return record_from_dict({**data, **measured, "observations": _observations(outcome)})
     except (MalformedError, TypeError, ValueError) as error:
         why = {"type": "MalformedResult", "message": f"the worker's result is no record: {error}", "phase": None}
         return record_from_dict({**data, "status": "failed", "error": why})
@@ -93,3 +106,18 @@ def _measured(results: Mapping[str, Any], seed: int) -> dict[str, Any]:
     parts = {name: results[name] for name in _PARTS if results.get(name) is not None}
     samples = results.get("latency") or {}
     return {**parts, "latency": {phase: asdict(summarise(samples[phase], seed)) for phase in samples}}
+
+
+def _observations(outcome: Outcome) -> Any:
+    """The worker's, which may be anything, with the parent's notes."""
+    observations = outcome.results.get("observations")
+    if observations is None:
+        observations = {}
+    if not isinstance(observations, Mapping):
+        return observations
+    notes: dict[str, Any] = {}
+    if outcome.notes.device:
+        notes["device"] = outcome.notes.device
+    if outcome.notes.warnings:
+        notes["warnings"] = [*observations.get("warnings", ()), *outcome.notes.warnings]
+    return {**observations, **notes}

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lorabench.case import Case
-from lorabench.environment import EnvironmentDevice, resolve_device
+from lorabench.environment import EnvironmentDevice, resolve_devices
 from lorabench.record import Record
 from lorabench.results_file import Existing, ResultsFile
 from lorabench.runner.launcher import Launcher, NoProgress, Progress
 from lorabench.runner.local import LocalLauncher
 from lorabench.runner.plan import plan
+from lorabench.runner.several import SeveralLaunchers
 
 
 def run(
@@ -30,21 +31,25 @@ def run(
 ) -> Generator[Record, None, None]:
     """Runs ``cases`` on this machine and yields each record when it is finished and, with ``out``, on disk.
 
+    ``device`` may name several GPUs of one model, ``cuda:0,cuda:1``: cases then run at the same time, one on each.
     ``existing`` says what to do if ``out`` holds something. ``seed`` draws the order of the cases. ``exit_first`` stops
     after the first record that is not ``ok``. Close the generator to stop a run early; a ``KeyboardInterrupt`` does the
     same.
 
     Raises:
-        DeviceError: the device is not there, or torch cannot use it.
+        DeviceError: a device is not there, torch cannot use it, or several are of different models.
         InputError: ``python`` cannot run cases.
         ResultsError: ``out`` is refused, or can no longer be written.
     """
-    target = resolve_device(device)
-    launcher = LocalLauncher(target, python=python, trust_remote_code=trust_remote_code, progress=progress)
+    targets = resolve_devices(device)
+    launchers = [
+        LocalLauncher(target, python=python, trust_remote_code=trust_remote_code, progress=progress)
+        for target in targets
+    ]
     yield from run_with(
-        launcher,
+        launchers[0] if len(launchers) == 1 else SeveralLaunchers(launchers),
         cases,
-        device=target.device,
+        device=targets[0].device,
         out=out,
         existing=existing,
         exit_first=exit_first,
@@ -79,7 +84,8 @@ def run_with(
         )
         progress.planned(sum(len(work.cases) for work in works))
         if file and works:
-            file.begin(launcher.environment)
+            for environment in launcher.environments:
+                file.begin(environment)
         for record in launcher.run(works):
             if file:
                 file.append(record)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from lorabench.case import Case
 from lorabench.device.protocol import Device
 from lorabench.device.select import open_device
 from lorabench.errors import InvalidCaseError
+from lorabench.measure.phases import UnobservedPhases
 from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
@@ -20,9 +21,8 @@ from lorabench.runner.memory_errors import is_out_of_memory
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
-from lorabench.workload.passes import MemoryPass, proof_pass, timed_pass
+from lorabench.workload.passes import MemoryPass, launch_pass, proof_pass, timed_pass
 from lorabench.workload.protocol import Workload
-from lorabench.workload.training import Training
 
 
 def run_job(job: Job, emit: Emit) -> None:
@@ -50,6 +50,23 @@ class _Stages:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
+class _Teller:
+    """Tells the parent where the job is, and remembers it for the error of a record."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.phase = "load"
+
+    def enter(self, phase: str, case: int = 0) -> None:
+        self.phase = phase
+        self._emit({"event": "phase", "phase": phase, "case": case})
+
+    def pass_by(self, phase: str) -> None:
+        """For phases inside timed steps, which no write to a pipe may slow."""
+        self.phase = phase
+        self._emit.phase(phase, 0)
+
+
 class _Single:
     """One case in a process of its own: bytes, proof, and in mode ``single`` time."""
 
@@ -58,24 +75,20 @@ class _Single:
         self._case = job.cases[0]
         self._device = device
         self._emit = emit
+        self._teller = _Teller(emit)
         self._stages = _Stages()
-        self._phase = "load"
         self._proof: Proof | None = None
         self._latency: dict[str, list[float]] = {}
         self._observations: dict[str, Any] = {}
 
     def run(self) -> None:
         workload = make_workload(self._case, self._device, self._job.trust_remote_code)
-        memory = MemoryPass(workload, self._device, self._enter)
+        memory = MemoryPass(workload, self._device, self._teller.enter)
         status, error = "ok", None
         try:
             self._measure(workload, memory)
-        except InvalidCaseError as refused:
-            status, error = "invalid", _error(refused, self._phase)
-        except BaseException as fault:
-            if not isinstance(fault, Exception) or not is_out_of_memory(fault):
-                raise
-            status, error = "oom", _error(fault, self._phase)
+        except Exception as fault:
+            status, error = _judge(fault, self._teller.phase)
         self._emit(
             _result(
                 0,
@@ -97,52 +110,41 @@ class _Single:
             with self._stages("memory"):
                 memory.run()
         with self._stages("proof"):
-            self._proof = proof_pass(workload, device, self._enter)
+            self._proof = proof_pass(workload, device, self._teller.enter)
             assert workload.expected is not None
             check(case, self._proof, workload.expected, device.type)
         if self._job.mode == "single" and device.computes:
             with self._stages("timing"):
-                self._latency = _timed([workload], self._job, device, self._emit)[0]
-            if isinstance(workload, Training) and workload.losses is not None:
-                # A diverged loss is a finding; JSON has no word for it but null.
-                values = [float(loss) for loss in workload.losses]
-                self._observations["losses"] = [value if math.isfinite(value) else None for value in values]
-
-    def _enter(self, phase: str) -> None:
-        self._phase = phase
-        self._emit({"event": "phase", "phase": phase, "case": 0})
+                [self._latency] = _timed([workload], self._job, device, self._teller)
+                self._observations |= workload.observations()
+            self._observations |= _launch_bound(workload, device, self._teller, self._latency, self._stages)
 
 
 def _run_timing(job: Job, device: Device, emit: Emit) -> None:
     """A group's cases built side by side and timed in turn; outputs of inference arms compared first."""
-    stages = _Stages()
-    phase = "load"
-
-    def enter(name: str) -> None:
-        nonlocal phase
-        phase = name
-        emit({"event": "phase", "phase": name, "case": 0})
-
+    stages, teller = _Stages(), _Teller(emit)
     workloads = [make_workload(case, device, job.trust_remote_code) for case in job.cases]
     latencies: list[dict[str, list[float]]] = [{} for _ in job.cases]
     observations: list[dict[str, Any]] = [{} for _ in job.cases]
     status, error = "ok", None
     try:
         with stages("build"):
-            _build_all(workloads, enter)
+            for index, workload in enumerate(workloads):
+                workload.build(UnobservedPhases(partial(teller.enter, case=index)))
+                workload.start()
         if all(isinstance(workload, Inference) for workload in workloads):
             with stages("compare"):
-                enter("compare")
+                teller.enter("compare")
                 logits = [workload.logits() for workload in workloads if isinstance(workload, Inference)]
                 observations = compare_arms(job.cases, logits)
         with stages("timing"):
-            latencies = _timed(workloads, job, device, emit)
-    except InvalidCaseError as refused:
-        status, error = "invalid", _error(refused, phase)
+            latencies = _timed(workloads, job, device, teller)
+            for workload, observed in zip(workloads, observations, strict=True):
+                observed |= workload.observations()
+        for workload, observed, latency in zip(workloads, observations, latencies, strict=True):
+            observed |= _launch_bound(workload, device, teller, latency, stages)
     except Exception as fault:
-        if not is_out_of_memory(fault):
-            raise
-        status, error = "oom", _error(fault, phase)
+        status, error = _judge(fault, teller.phase)
     for index, workload in enumerate(workloads):
         emit(
             _result(
@@ -158,33 +160,44 @@ def _run_timing(job: Job, device: Device, emit: Emit) -> None:
         )
 
 
-def _build_all(workloads: list[Workload], enter: Callable[[str], None]) -> None:
-    from lorabench.measure.phases import UnobservedPhases
-
-    for workload in workloads:
-        workload.build(UnobservedPhases(enter))
-        workload.start()
-
-
-def _timed(workloads: list[Workload], job: Job, device: Device, emit: Emit) -> list[dict[str, list[float]]]:
+def _timed(workloads: list[Workload], job: Job, device: Device, teller: _Teller) -> list[dict[str, list[float]]]:
     case: Case = job.cases[0]
-    for workload in workloads:
-        if isinstance(workload, Training):
-            workload.losses = []
-    emit({"event": "phase", "phase": "timing", "case": 0})
+    teller.enter("timing")
     return timed_pass(
         workloads,
         device,
-        lambda phase: emit.phase(phase, 0),
+        teller.pass_by,
         warmup=case.measure.warmup,
         steps=case.measure.steps,
         seed=case.seed + job.repeat,
     )
 
 
-def _error(fault: BaseException, phase: str) -> dict[str, str]:
-    message = " ".join(str(fault).split())
-    return {"type": type(fault).__name__, "message": message, "phase": phase}
+def _launch_bound(
+    workload: Workload, device: Device, teller: _Teller, latency: Mapping[str, list[float]], stages: _Stages
+) -> dict[str, Any]:
+    """The observation ``launch_bound``; nothing where there is no launch overhead, or no profiler to see it."""
+    if device.type != "cuda":
+        return {}
+    teller.enter("launch")
+    try:
+        with stages("launch"):
+            shares = launch_pass(workload, device, teller.pass_by, latency)
+    except RuntimeError:
+        # Another profiler is attached, or the card has no room left for this one's buffers: what was measured stands.
+        return {}
+    return {"launch_bound": shares} if shares else {}
+
+
+def _judge(fault: Exception, phase: str) -> tuple[str, dict[str, str]]:
+    """The status and error of a record; a fault that is neither a refusal nor full memory is raised again."""
+    if isinstance(fault, InvalidCaseError):
+        status = "invalid"
+    elif is_out_of_memory(fault):
+        status = "oom"
+    else:
+        raise fault
+    return status, {"type": type(fault).__name__, "message": " ".join(str(fault).split()), "phase": phase}
 
 
 def _result(

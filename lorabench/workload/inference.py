@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -16,7 +17,10 @@ from lorabench.model import adapter as adapters
 from lorabench.model.architecture import task_type
 from lorabench.model.build import build_base
 from lorabench.model.proof import Expected, expect
-from lorabench.workload.inputs import attention_mask, token_ids
+from lorabench.workload.inputs import attention_mask, feature_inputs, token_ids
+
+FEW_TOKENS = 4
+"""Decoded in a shortened step."""
 
 
 class Inference:
@@ -30,6 +34,7 @@ class Inference:
         self.case = case
         self._device = device
         self._trust_remote_code = trust_remote_code
+        self._new_tokens = case.new_tokens
         self.model: Any = None
         self.expected: Expected | None = None
 
@@ -55,26 +60,50 @@ class Inference:
         # An encoder has a prefill and no decode steps.
         self._decodes = task_type(self.case, config) in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
         self._accepted = set(inspect.signature(self._forward_owner().forward).parameters)
-        self._ids = token_ids(self.case, config.get_text_config().vocab_size, device)
+        self._ids = token_ids(self.case, config, device, padding_side="left")
+        self._for_features = feature_inputs(self.case, config, self._ids)
         self._mask = attention_mask(self.case, device, side="left")
 
+    @torch.no_grad()
     def step(self, phases: Phases) -> None:
-        with torch.no_grad():
-            with phases("prefill"):
-                out, mask = self._prefill(), self._mask
-            if self._decodes:
-                with phases("decode"):
-                    for _ in range(self.case.new_tokens):
-                        if mask is not None and not self.model.config.is_encoder_decoder:
-                            mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=-1)
-                        out = self._next(out, mask)
+        """A prefill, and decoding on its cache. The host waits after each, as one does who reads the tokens.
+
+        Without the wait the host would run ahead while the GPU is busy with a long prompt, and the launches of the
+        first decode steps, or after a long decode those of the next prefill, would cost nothing.
+        """
+        with phases("prefill"):
+            out, mask = self._prefill(), self._mask
+        self._device.synchronize()
+        if not self._decodes:
+            return
+        with phases("decode"):
+            for _ in range(self._new_tokens):
+                if mask is not None and not self.model.config.is_encoder_decoder:
+                    mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=-1)
+                out = self._next(out, mask)
+        self._device.synchronize()
+
+    def begin_timing(self) -> None:
+        """Steps all yield the same: nothing is kept."""
+
+    def observations(self) -> dict[str, Any]:
+        return {}
 
     def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Seconds of ``prefill``, and of ``decode`` for one token of each sequence (the mean over ``new_tokens``)."""
         latency = {"prefill": list(samples_s["prefill"])}
         if "decode" in samples_s:
-            latency["decode"] = [seconds / self.case.new_tokens for seconds in samples_s["decode"]]
+            latency["decode"] = [seconds / self._new_tokens for seconds in samples_s["decode"]]
         return latency
+
+    @contextmanager
+    def shortened(self) -> Iterator[None]:
+        """Decode a few tokens. Their attention reads a shorter cache than the later ones' does."""
+        self._new_tokens = min(FEW_TOKENS, self.case.new_tokens)
+        try:
+            yield
+        finally:
+            self._new_tokens = self.case.new_tokens
 
     def tokens_per_s(self, latency: Mapping[str, list[float]]) -> float | None:
         """New tokens a second of all sequences while decoding; of an encoder, the prompt's tokens a second."""
@@ -91,7 +120,7 @@ class Inference:
         with torch.no_grad():
             out = self._prefill()
         values = out.logits if "logits" in out else out.last_hidden_state
-        last = values[:, -1] if values.dim() == 3 else values
+        last: torch.Tensor = values[:, -1] if values.dim() == 3 else values
         return last.float().cpu()
 
     def _forward_owner(self) -> Any:
@@ -109,7 +138,7 @@ class Inference:
 
     def _prefill(self) -> Any:
         if not self._decodes:
-            return self._call(self._mask, None, input_ids=self._ids)
+            return self._call(self._mask, None, input_ids=self._ids, **self._for_features)
         if self.model.config.is_encoder_decoder:
             start = torch.full_like(self._ids[:, :1], self.model.config.decoder_start_token_id)
             return self._call(self._mask, None, input_ids=self._ids, decoder_input_ids=start, use_cache=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -10,16 +10,35 @@ from lorabench.case import Case
 from lorabench.model.architecture import task_type
 from lorabench.workload.text import text_ids
 
+Side = Literal["left", "right"]
+
 IGNORED_LABEL = -100
 """Label of a position that the loss leaves out; the default ``ignore_index`` of torch's cross entropy."""
 
 
-def token_ids(case: Case, vocabulary: int, device: torch.device) -> torch.Tensor:
-    """Ids of shape [batch_size, sequence_length], int64, on ``device``; equal for equal seeds and shapes."""
+def token_ids(case: Case, config: Any, device: torch.device, padding_side: Side) -> torch.Tensor:
+    """Ids of shape [batch_size, sequence_length], int64, on ``device``; equal for equal seeds, vocabularies and shapes.
+
+    Every position holds a token; :func:`attention_mask` says which of them count. An encoder-decoder that classifies
+    reads its answer at the end-of-sequence token and refuses rows without one: there the last real token is that.
+    """
+    vocabulary = config.get_text_config().vocab_size
     if case.data == "text" and case.task == "train":
-        return text_ids(case).to(device)
-    generator = torch.Generator(device).manual_seed(case.seed)
-    return torch.randint(vocabulary, (case.batch_size, case.sequence_length), generator=generator, device=device)
+        ids = text_ids(case).to(device)
+    else:
+        generator = torch.Generator(device).manual_seed(case.seed)
+        ids = torch.randint(vocabulary, (case.batch_size, case.sequence_length), generator=generator, device=device)
+    if config.is_encoder_decoder and task_type(case, config) == "SEQ_CLS":
+        end = config.eos_token_id
+        ids = ids.masked_fill(ids == end, (end + 1) % vocabulary)
+        ids[:, -1 if padding_side == "left" else -1 - padded_positions(case)] = end
+    return ids
+
+
+def feature_inputs(case: Case, config: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a bare encoder-decoder needs beside ``input_ids``: the same tokens for its decoder. Empty for all others."""
+    is_bare = task_type(case, config) == "FEATURE_EXTRACTION"
+    return {"decoder_input_ids": ids} if is_bare and config.is_encoder_decoder else {}
 
 
 def padded_positions(case: Case) -> int:
@@ -27,7 +46,7 @@ def padded_positions(case: Case) -> int:
     return min(round(case.padding * case.sequence_length), case.sequence_length - 1)
 
 
-def attention_mask(case: Case, device: torch.device, side: str) -> torch.Tensor | None:
+def attention_mask(case: Case, device: torch.device, side: Side) -> torch.Tensor | None:
     """Mask of shape [batch_size, sequence_length], int64, or None without padding: the reference step passes none.
 
     ``side`` is where the padding stands: ``right`` in training, ``left`` in generation, as tokenizers pad for each.
@@ -49,8 +68,8 @@ def training_inputs(case: Case, config: Any, device: torch.device) -> dict[str, 
     Labels by task type: the ids themselves for language models (the model shifts them), a class a sequence for
     SEQ_CLS, a class a token for TOKEN_CLS, none for FEATURE_EXTRACTION.
     """
-    ids = token_ids(case, config.get_text_config().vocab_size, device)
-    inputs = {"input_ids": ids}
+    ids = token_ids(case, config, device, padding_side="right")
+    inputs = {"input_ids": ids, **feature_inputs(case, config, ids)}
     kind = task_type(case, config)
     if kind in ("CAUSAL_LM", "SEQ_2_SEQ_LM"):
         inputs["labels"] = ids

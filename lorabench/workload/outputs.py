@@ -39,7 +39,7 @@ def compare_arms(cases: Sequence[Case], logits: Sequence[torch.Tensor]) -> list[
     """
     observations: list[dict[str, Any]] = []
     for case, ours in zip(cases, logits, strict=True):
-        differences = {}
+        differences: dict[str, dict[str, float]] = {}
         for other, theirs in zip(cases, logits, strict=True):
             if other.adapter_state != case.adapter_state and _same_but_state(case, other):
                 differences[other.adapter_state] = {

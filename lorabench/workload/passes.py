@@ -1,11 +1,31 @@
-"""The passes over a built workload: bytes, proof, warm-up and time, each for itself so that none disturbs another."""
+"""The passes over a built workload: bytes, proof, time and launch overhead, each for itself so that none disturbs
+another.
+
+What a timed sample means on CUDA. A phase's marks are events in the stream, so a sample is the time between the moments
+at which the GPU passes them, never the host's. The host runs ahead of the GPU as far as it can and is not held back
+between training steps, as in a bare loop. So a phase costs what it adds to a step of that loop: where kernels take
+longer than launches it is the GPU's time, and launches are free; where the host is the slower one it is the host's, and
+the GPU waits; and a phase whose launches fit into the lead that the one before has given the host (the optimizer's,
+after a backward pass) costs its kernels alone. Prefill and decode are quoted each for itself, and so the workload waits
+between them.
+
+The lead must be the workload's own. After its warm-up, a workload that runs alone has the lead that it has in a bare
+loop, and nothing waits in between. In a group the lead is another arm's: a launch-bound arm after a GPU-bound one would
+find its launches done, and vice versa. So an arm takes turns of a few steps: first the device is waited for, then one
+step that is not timed gives the arm its own lead (and its own lines in the caches), and the steps that follow are
+those of its bare loop.
+
+Python's garbage collector stays on, as in a bare loop. It has next to nothing to do there: 40 training steps of a small
+Llama start one to five collections of the youngest generation, 0.1 ms each, and no full one.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lorabench.device.protocol import Device
+from lorabench.measure.launch import ProfiledPhases, launch_bound
 from lorabench.measure.phases import MemoryPhases, OnPhase, TimedPhases, UnobservedPhases
 from lorabench.model.proof import count, observe_step
 from lorabench.record import Memory, Proof
@@ -13,6 +33,8 @@ from lorabench.workload.protocol import Workload
 
 STEADY_STEPS = 2
 """Steps of the memory pass that count, after the unsteady ones."""
+TURN_STEPS = 4
+"""Timed steps of an arm before it is another's turn: few, so that a drift of the machine meets all arms alike."""
 
 
 class MemoryPass:
@@ -72,26 +94,56 @@ def proof_pass(workload: Workload, device: Device, on_phase: OnPhase) -> Proof:
 def timed_pass(
     workloads: Sequence[Workload], device: Device, on_phase: OnPhase, *, warmup: int, steps: int, seed: int
 ) -> list[dict[str, list[float]]]:
-    """Seconds of every phase and of the whole step for each workload, ``steps`` samples each, in the order taken.
+    """Seconds of every phase for each workload, ``steps`` samples each, in the order taken; see the module's text.
 
-    Several workloads run in turn, in an order that is shuffled anew in every round, so that a drift of the machine
-    meets all of them and none always follows the same neighbour. ``on_phase`` is called within timed steps.
+    ``warmup`` steps of each workload come first. ``on_phase`` is called within timed steps.
     """
     on_phase("warm-up")
     silent = UnobservedPhases(_nothing)
-    for _ in range(warmup):
-        for workload in workloads:
+    for workload in workloads:
+        workload.begin_timing()
+        for _ in range(warmup):
             workload.step(silent)
-    device.synchronize()
     timed = [TimedPhases(device, on_phase) for _ in workloads]
-    order = list(range(len(workloads)))
+    for index, turn_steps in _turns(len(workloads), steps, seed):
+        workload, phases = workloads[index], timed[index]
+        if len(workloads) > 1:
+            device.synchronize()
+            workload.step(silent)
+        for _ in range(turn_steps):
+            with phases.step():
+                workload.step(phases)
+    return [workload.latency(phases.samples_s()) for workload, phases in zip(workloads, timed, strict=True)]
+
+
+def _turns(arms: int, steps: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Which arm runs next, and for how many timed steps: rounds in an order that is shuffled anew for each.
+
+    So none always follows the same neighbour. One arm has one turn.
+    """
+    if arms == 1:
+        yield 0, steps
+        return
+    order = list(range(arms))
     shuffle = random.Random(seed).shuffle
-    for _ in range(steps):
+    for done in range(0, steps, TURN_STEPS):
         shuffle(order)
         for index in order:
-            with timed[index].step():
-                workloads[index].step(timed[index])
-    return [workload.latency(phases.samples_s()) for workload, phases in zip(workloads, timed, strict=True)]
+            yield index, min(TURN_STEPS, steps - done)
+
+
+def launch_pass(
+    workload: Workload, device: Device, on_phase: OnPhase, latency: Mapping[str, list[float]]
+) -> dict[str, dict[str, float]]:
+    """Launch overhead of each timed phase (:mod:`lorabench.measure.launch`) from one profiled, shortened step.
+
+    CUDA alone, and after everything else: the profiler stays in the process. ``latency`` is the timed pass's.
+    """
+    phases = ProfiledPhases(device, on_phase)
+    with workload.shortened():
+        workload.step(phases)
+        busy = workload.latency(phases.samples_s())
+    return launch_bound(busy, latency)
 
 
 def _nothing(phase: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -41,8 +42,17 @@ class Workload(Protocol):
     def step(self, phases: Phases) -> None:
         """One reference step, as DESIGN and the documentation define it."""
 
+    def begin_timing(self) -> None:
+        """From here on, keep what steps yield beyond bytes and seconds, for :meth:`observations`."""
+
+    def observations(self) -> dict[str, Any]:
+        """What the steps since :meth:`begin_timing` yielded, as plain data without NaN; waits for the device."""
+
     def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """What the timed samples of a step's phases say, under the names that a record gives them."""
+
+    def shortened(self) -> AbstractContextManager[None]:
+        """Within it, a step repeats less often what it repeats, and :meth:`latency` reckons with that."""
 
     def tokens_per_s(self, latency: Mapping[str, list[float]]) -> float | None:
         """Tokens a second at the median; None where nothing was timed."""

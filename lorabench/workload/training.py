@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median
@@ -31,8 +32,9 @@ class Training:
         self.model: Any = None
         self.expected: Expected | None = None
         self.optimizer: torch.optim.Optimizer | None = None
-        self.losses: list[torch.Tensor] | None = None
-        """Set to a list to keep every step's loss (scalars on the device); None keeps the step free of them."""
+        self._steps_run = 0
+        self._losses: list[torch.Tensor] | None = None
+        self._losses_from_step = 0
 
     def build(self, phases: Phases) -> None:
         case = self.case
@@ -60,16 +62,38 @@ class Training:
             loss = out.loss if "labels" in self._inputs else out.last_hidden_state.float().pow(2).mean()
         with phases("backward"):
             loss.backward()
-            if self.losses is not None:
-                self.losses.append(loss.detach())
+            if self._losses is not None:
+                self._losses.append(loss.detach())
             del out, loss
         with phases("optimizer"):
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+        self._steps_run += 1
+
+    def begin_timing(self) -> None:
+        # On the device, and only from here on: reading a loss waits, and keeping one takes memory.
+        self._losses = []
+        self._losses_from_step = self._steps_run
+
+    def observations(self) -> dict[str, Any]:
+        """``losses`` of every step since :meth:`begin_timing`, warm-up included, None for what is not finite.
+
+        ``losses_from_step`` says how many steps the model had been trained before them.
+        """
+        if not self._losses:
+            return {}
+        values = torch.stack(self._losses).float().tolist()
+        # A diverged loss is a finding; JSON has no word for it but null.
+        losses = [value if math.isfinite(value) else None for value in values]
+        return {"losses": losses, "losses_from_step": self._losses_from_step}
 
     def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Seconds of ``forward``, ``backward``, ``optimizer`` and the whole ``step``."""
         return dict(samples_s)
+
+    def shortened(self) -> AbstractContextManager[None]:
+        """A training step repeats nothing."""
+        return nullcontext()
 
     def tokens_per_s(self, latency: Mapping[str, list[float]]) -> float | None:
         """batch_size x sequence_length / median step, padded positions included: they are computed too."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 from lorabench.case import Case
 from lorabench.runner.job import Emit, Job
 
 
 def run_job(job: Job, emit: Emit) -> None:
-    behaviours = {"look-around": look_around, "spoil-cuda": spoil_cuda, "use-up-memory": use_up_memory}
+    behaviours = {
+        "look-around": look_around,
+        "spoil-cuda": spoil_cuda,
+        "use-up-memory": use_up_memory,
+        "hold-memory": hold_memory,
+        "multiply": multiply,
+        "leave-behind": leave_behind,
+    }
     for index, case in enumerate(job.cases):
         behaviours[case.scenario](case, index, emit)
 
@@ -58,3 +71,49 @@ def use_up_memory(case: Case, index: int, emit: Emit) -> None:
     emit.phase("backward", index)
     total_bytes = torch.cuda.get_device_properties(0).total_memory
     torch.empty(2 * total_bytes, dtype=torch.uint8, device="cuda")
+
+
+def hold_memory(case: Case, index: int, emit: Emit) -> None:
+    """Dies by a signal with 4 GiB in its hands."""
+    import torch
+
+    held = torch.ones(1 << 30, device="cuda")
+    torch.cuda.synchronize()
+    emit.phase("forward", index)
+    os.kill(os.getpid(), signal.SIGKILL)
+    del held
+
+
+def multiply(case: Case, index: int, emit: Emit) -> None:
+    """Keeps the GPU busy for about a second, as a timed pass."""
+    import torch
+
+    left = torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda")
+    emit({"event": "phase", "phase": "timing", "case": index})
+    samples = []
+    while sum(samples) < 1:
+        started = time.perf_counter()
+        for _ in range(20):
+            left @ left
+        torch.cuda.synchronize()
+        samples.append(time.perf_counter() - started)
+    result = {"event": "result", "case": index, "status": "ok", "error": None, "observations": {}}
+    emit({**result, "latency": {"step": samples}})
+
+
+def leave_behind(case: Case, index: int, emit: Emit) -> None:
+    """Starts a process on the GPU that outlives it, and tells its id."""
+    _tell(index, emit, left_pid=hold_gpu().pid)
+
+
+def hold_gpu() -> subprocess.Popen[str]:
+    """A process that holds 512 MiB of the GPU until it is killed, for a minute at most."""
+    code = (
+        "import time, torch; held = torch.ones(1 << 27, device='cuda'); "
+        "torch.cuda.synchronize(); print('ready', flush=True); time.sleep(60)"
+    )
+    # Out of reach of a signal to its starter's group.
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process

@@ -60,7 +60,12 @@ def test_a_child_has_cuda_and_bitsandbytes_own_kernels(launcher):
 def test_a_spoilt_cuda_ends_its_child_alone(launcher):
     spoilt, after = launcher.run([work("spoil-cuda"), work("look-around")])
     assert spoilt.status == "failed"
+    assert spoilt.error.type == "AcceleratorError"
+    assert "device-side assert" in spoilt.error.message
+    assert "\n" not in spoilt.error.message
     assert spoilt.error.phase == "forward"
+    assert spoilt.memory is None
+    assert spoilt.latency == {}
     assert after.status == "ok", after.error
 
 

@@ -1,6 +1,7 @@
 """A run in a process of its own, for tests that kill it: announces each record as a caller would, after it is on disk.
 
 Usage: ``parent.py OUT EXISTING BEHAVIOUR...``, one case a behaviour. Exits as the command line would.
+LORABENCH_TEST_DEVICES says on how many devices at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from lorabench.errors import EXIT_INTERRUPTED, LorabenchError
 from lorabench.record import Record
 from lorabench.runner.local import LocalLauncher
 from lorabench.runner.run import run_with
+from lorabench.runner.several import SeveralLaunchers
 
 LIGHT_SERVER = ("--worker", "workers:run_job", "--preload", os.environ.get("LORABENCH_TEST_PRELOAD", ""))
 
@@ -32,6 +34,9 @@ class Announcer:
     def finished(self, record: Record) -> None:
         self._say(f"finished {record.seed}")
 
+    def warning(self, text: str) -> None:
+        self._say(f"warning {text}")
+
     def _say(self, line: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -43,7 +48,12 @@ def main(out: str, existing: str, *behaviours: str) -> int:
         for number, behaviour in enumerate(behaviours)
     ]
     target, announcer = resolve_device("cpu"), Announcer()
-    launcher = LocalLauncher(target, progress=announcer, server_options=LIGHT_SERVER)
+    launcher = SeveralLaunchers(
+        [
+            LocalLauncher(target, progress=announcer, server_options=LIGHT_SERVER)
+            for _ in range(int(os.environ.get("LORABENCH_TEST_DEVICES", "1")))
+        ]
+    )
     try:
         for _ in run_with(launcher, cases, device=target.device, out=Path(out), existing=existing, progress=announcer):
             pass

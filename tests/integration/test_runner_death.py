@@ -25,11 +25,14 @@ LONGEST_DELAY_S = 0.5
 MOMENTS_SEED = 2
 
 
-def start_parent(out: Path, *behaviours: str, family: Family, existing: str = "refuse", **options) -> subprocess.Popen:
+def start_parent(
+    out: Path, *behaviours: str, family: Family, existing: str = "refuse", devices: int = 1, **options
+) -> subprocess.Popen:
     name, _, value = family.mark.partition("=")
+    variables = {name: value, "LORABENCH_TEST_DEVICES": str(devices)}
     return subprocess.Popen(
         [sys.executable, str(HERE / "parent.py"), str(out), existing, *behaviours],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), name: value},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,14 +52,15 @@ def written(out: Path) -> set[int]:
     return {record.seed for record in read_results(out).records}
 
 
-def kill_at(moment: tuple[float, bool], out: Path) -> tuple[set[int], set[int], set[int]]:
+def kill_at(moment: tuple[float, bool, int], out: Path) -> tuple[set[int], set[int], set[int]]:
     """Kills a busy parent. What it had announced, what is in its file, and which processes live on.
 
-    ``moment`` is a delay in seconds and whether it counts from the first case's start or from the parent's.
+    ``moment`` is a delay in seconds, whether it counts from the first case's start or from the parent's, and on how
+    many devices the parent runs cases.
     """
-    delay_s, at_work = moment
+    delay_s, at_work, devices = moment
     family = Family()
-    parent = start_parent(out, *["nap", "work"] * 200, family=family)
+    parent = start_parent(out, *["nap", "work"] * 200, family=family, devices=devices)
     if at_work:
         next(line for line in parent.stdout if line.startswith("started"))
     time.sleep(delay_s)
@@ -68,7 +72,9 @@ def kill_at(moment: tuple[float, bool], out: Path) -> tuple[set[int], set[int], 
 
 def test_a_parent_killed_at_a_hundred_random_moments_loses_no_record_and_leaves_no_process(tmp_path):
     draw = random.Random(MOMENTS_SEED)
-    moments = [(draw.uniform(0.0, LONGEST_DELAY_S), number % 4 != 0) for number in range(KILLS)]
+    moments = [
+        (draw.uniform(0.0, LONGEST_DELAY_S), number % 4 != 0, 2 if number % 3 == 0 else 1) for number in range(KILLS)
+    ]
     outs = [tmp_path / f"{number}.jsonl" for number in range(KILLS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         ends = list(pool.map(kill_at, moments, outs))
@@ -113,6 +119,22 @@ def test_ctrl_c_stops_the_child_and_leaves_a_valid_file(tmp_path, family, behavi
     assert parent.returncode == EXIT_INTERRUPTED
     assert not family.left_after()
     assert len(written(out)) == started - 1
+
+
+def test_ctrl_c_stops_the_children_of_all_devices(tmp_path, family):
+    out = tmp_path / "out.jsonl"
+    behaviours = ["hang-asleep", "hang-in-c", "work", "work"]
+    parent = start_parent(out, *behaviours, family=family, devices=2, start_new_session=True)
+    hanging = set()
+    for line in parent.stdout:
+        hanging |= {line} & {"started 0\n", "started 1\n"}
+        if len(hanging) == 2:
+            break
+    os.killpg(parent.pid, signal.SIGINT)
+    parent.communicate(timeout=30)
+    assert parent.returncode == EXIT_INTERRUPTED
+    assert not family.left_after()
+    assert not written(out) & {0, 1}
 
 
 def test_a_server_still_importing_dies_with_its_parent(tmp_path, family, monkeypatch):

@@ -59,7 +59,7 @@ def test_a_record_says_what_where_and_when(behave):
     assert record.source == "measured"
     assert case_from_dict(record.case) == case
     assert record.started_at.endswith("Z")
-    assert record.observations["device"] == "cpu"
+    assert record.observations["ran_on"] == "cpu"
     assert record.wall_s > 0
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lorabench.case import Case
@@ -38,10 +39,34 @@ def work(job: Job, case: Case, index: int, emit: Emit) -> None:
     """Tells which process measured it, under the name of the job's mode, and times itself unless it measures memory."""
     emit({"event": "phase", "phase": "load", "case": index})
     emit.phase("forward", index)
-    observations = {f"{job.mode}_pid": os.getpid(), "device": job.device}
+    observations = {f"{job.mode}_pid": os.getpid(), "server_pid": os.getppid(), "ran_on": job.device}
     latency = {} if job.mode == "memory" else {"step": [0.25, 0.5, 0.75]}
     memory = None if job.mode == "timing" else RESULT["memory"]
     emit({**RESULT, "case": index, "memory": memory, "latency": latency, "observations": observations})
+
+
+def meet(job: Job, case: Case, index: int, emit: Emit) -> None:
+    """Leaves a sign and waits until as many others have as the case has steps."""
+    signs = Path(os.environ["LORABENCH_TEST_SIGNS"])
+    (signs / f"{os.getpid()}").touch()
+    while len(list(signs.iterdir())) <= case.measure.steps:
+        time.sleep(0.01)
+    work(job, case, index, emit)
+
+
+def be_alone(job: Job, case: Case, index: int, emit: Emit) -> None:
+    """Fails if its server runs another at the same time."""
+    sign = Path(os.environ["LORABENCH_TEST_SIGNS"]) / f"{os.getppid()}"
+    sign.touch(exist_ok=False)
+    time.sleep(0.02)
+    sign.unlink()
+    work(job, case, index, emit)
+
+
+def time_steps(job: Job, case: Case, index: int, emit: Emit) -> None:
+    """With the phase that a worker tells before its timed steps."""
+    emit({"event": "phase", "phase": "timing", "case": index})
+    work(job, case, index, emit)
 
 
 def crash_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
@@ -167,6 +192,9 @@ BEHAVIOURS: dict[str, Callable[[Job, Case, int, Emit], None]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         work,
+        meet,
+        be_alone,
+        time_steps,
         crash_when_timed,
         invalid_alone,
         nap,

@@ -24,12 +24,14 @@ from lorabench.environment import (
     cpu_name,
     describe_environment,
     describe_git,
+    describe_os,
     resolve_device,
+    resolve_devices,
     torch_has_cuda,
 )
 from lorabench.errors import DeviceError
 from lorabench.interpreter import interpreter_facts
-from lorabench.nvml import Gpu
+from lorabench.nvml import Gpu, GpuUse
 
 
 @pytest.fixture
@@ -64,6 +66,38 @@ def test_hardware_is_told(described):
     assert described.driver is None
     assert described.gpu == {}
     assert "kernel" in described.os
+
+
+@pytest.mark.parametrize(
+    ("release", "kernel"),
+    [
+        ("6.1.0-13-amd64", "6.1.0"),
+        ("5.15.167.4-microsoft-standard-WSL2", "5.15.167"),
+        ("6.18.44-fc-v782", "6.18.44"),
+        ("6.9-rc3", "6.9"),
+    ],
+)
+def test_the_kernel_is_told_without_what_its_vendor_appends(monkeypatch, release, kernel):
+    monkeypatch.setattr(module.platform, "release", lambda: release)
+    assert describe_os().endswith(f", kernel {kernel}")
+
+
+@pytest.mark.parametrize(
+    ("use", "others"),
+    [
+        (None, None),
+        (GpuUse(frozenset(), 4 << 20), None),
+        (GpuUse(frozenset({7}), 600 << 20), {"processes": 1, "used_bytes": 600 << 20}),
+    ],
+)
+def test_who_else_is_on_the_gpu_is_told(monkeypatch, use, others):
+    monkeypatch.setattr(module, "describe_gpu", lambda index: {"driver": "580.10", "power_limit_w": 700.0})
+    monkeypatch.setattr(module, "gpu_use", lambda index: use)
+    target = Target("cuda:0", EnvironmentDevice("cuda", "Imaginary GPU", 80 << 30), 3)
+    environment = describe_environment(target, interpreter_facts())
+    assert environment.driver == "580.10"
+    assert environment.gpu.get("others") == others
+    assert environment.gpu["number"] == 3
 
 
 def test_the_id_follows_the_content(described):
@@ -111,6 +145,33 @@ def test_a_gpu_is_found_by_its_number(gpus):
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(gpus):
     with pytest.raises(DeviceError, match=r"cuda:2: no such GPU; there is cuda:0 \(Imaginary A\), cuda:1"):
         resolve_device("cuda:2")
+
+
+def test_several_gpus_of_one_model_are_found(gpus):
+    gpus[1] = Gpu(1, 5, "Imaginary A", 80 << 30)
+    assert [(target.spec, target.nvml_index) for target in resolve_devices("cuda:1, cuda:0")] == [
+        ("cuda:1", 5),
+        ("cuda:0", 3),
+    ]
+    assert resolve_devices("cuda:1") == (resolve_device("cuda:1"),)
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        ("cuda:0,cuda:1", "cuda:0 is Imaginary A and cuda:1 is Imaginary B: name devices of one model"),
+        ("cuda,cuda:0", "cuda:0 twice"),
+        ("cpu,cpu", "cpu twice"),
+        ("cuda:0,cpu", "of one model"),
+        ("cuda:0,", "no such device"),
+        ("", "no such device"),
+        ("cuda:0,cuda:7", "no such GPU"),
+    ],
+)
+def test_devices_that_cannot_run_together_are_refused(gpus, specs, message):
+    with pytest.raises(DeviceError, match=message) as refused:
+        resolve_devices(specs)
+    assert "\n" not in str(refused.value)
 
 
 def test_no_gpu_at_all_is_said(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import threading
 from dataclasses import replace
 
@@ -76,3 +77,15 @@ def test_plain_lines_where_a_bar_would_run_into_results(tell):
 
 def test_quiet_says_nothing(tell):
     assert tell(Terminal(), quiet=True)[0] == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_warning_is_one_line_even_where_progress_is_silent(monkeypatch, quiet, stream):
+    monkeypatch.setattr("sys.stderr", stream())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "cuda:0: something else uses this GPU: what is measured is not what it would be alone"
+    with show_progress(quiet=quiet, results_on_terminal=False) as progress:
+        progress.warning(text)
+    assert text in sys.stderr.getvalue()

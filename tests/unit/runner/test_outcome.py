@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lorabench.case import Case
 from lorabench.runner.job import Job
 from lorabench.runner.outcome import Outcome, join, make_record, outcomes
+from lorabench.runner.watch import Notes
 
 CASES = (Case("one", "train", "llama-tiny"), Case("two", "train", "llama-tiny"))
 END = {"event": "end", "status": "failed", "error": {"type": "NoResult", "message": "no", "phase": "load"}, "case": 0}
@@ -52,6 +55,35 @@ def test_a_time_out_after_an_exception_is_a_time_out():
 def outcome(status, message="why", **results):
     error = None if status == "ok" else {"type": "Error", "message": message, "phase": None}
     return Outcome(status, error, 1.0, results)
+
+
+def test_what_was_noted_of_the_device_is_observed(environment):
+    measured = outcome("ok", observations={"losses": [1.5], "warnings": ["the worker's"]})
+    noted = replace(measured, notes=Notes({"power_w": 350.0}, ["the parent's"]))
+    assert record_of(noted, environment).observations == {
+        "losses": [1.5],
+        "device": {"power_w": 350.0},
+        "warnings": ["the worker's", "the parent's"],
+    }
+
+
+def test_what_was_noted_of_a_case_without_a_result_is_kept(environment):
+    lost = Outcome("failed", None, 1.0, notes=Notes({"left_bytes": 5}, ["left"]))
+    assert record_of(lost, environment).observations == {"device": {"left_bytes": 5}, "warnings": ["left"]}
+
+
+def test_notes_do_not_hide_that_observations_are_malformed(environment):
+    broken = replace(outcome("ok", observations=[]), notes=Notes({}, ["a warning"]))
+    assert record_of(broken, environment).error.type == "MalformedResult"
+
+
+def test_a_groups_two_processes_are_both_noted(environment):
+    memory = replace(outcome("ok", observations={"warnings": ["w1"]}), notes=Notes({"left_bytes": 5}, ["left", "busy"]))
+    timing = replace(outcome("ok", observations={"warnings": ["w2"]}), notes=Notes({"power_w": 350.0}, ["busy"]))
+    assert record_of(join(memory, timing), environment).observations == {
+        "device": {"left_bytes": 5, "power_w": 350.0},
+        "warnings": ["w1", "w2", "left", "busy"],
+    }
 
 
 @pytest.mark.parametrize(
