@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
 
@@ -43,7 +44,7 @@ class ScriptedDevice:
         return self.now
 
     def elapsed_s(self, marks: Sequence[float]) -> list[float]:
-        return [later - earlier for earlier, later in zip(marks, marks[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(marks)]
 
 
 def test_a_phase_has_its_own_peak() -> None:
@@ -71,9 +72,14 @@ def test_the_occurrence_with_the_highest_peak_is_kept() -> None:
 def test_a_phase_that_fails_leaves_its_peak() -> None:
     device = ScriptedDevice()
     phases = MemoryPhases(device, lambda phase: None)
-    with pytest.raises(MemoryError), phases("backward"):
-        device.allocate(123)
-        raise MemoryError
+
+    def run_out() -> None:
+        with phases("backward"):
+            device.allocate(123)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_out()
     assert phases.peak_allocated_bytes == 123
 
 
