@@ -5,6 +5,7 @@ the host most of the time.
 """
 
 import json
+import sys
 import time
 
 import torch
@@ -42,7 +43,8 @@ def main() -> None:
         profiling_s.append(time.perf_counter() - started)
     busy_s, wall_s = profiled.samples_s(), timed.samples_s()
     shares = launch_bound(busy_s, wall_s)
-    print(json.dumps({"shares": shares, "busy_s": busy_s, "wall_s": wall_s, "profiling_s": profiling_s}))
+    measured = {"shares": shares, "busy_s": busy_s, "wall_s": wall_s, "profiling_s": profiling_s}
+    sys.stdout.write(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":
