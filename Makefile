@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test lint format
+.PHONY: help bench test benchmarks lint format
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -12,9 +12,13 @@ help:  ## list the commands
 bench: $(VENV)/.installed  ## run the shipped scenarios on this machine
 	$(BIN)/lorabench run scenarios/
 
-test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests, benchmarks
+test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit
-	$(BIN)/pytest tests/integration tests/benchmarks
+	$(BIN)/pytest tests/integration
+
+# Apart from the tests: they hold only where nothing else runs.
+benchmarks: $(VENV)/.installed  ## the bench's own speed, on a quiet machine
+	$(BIN)/pytest tests/benchmarks
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -171,6 +171,8 @@ def _notes(members: Sequence[Record]) -> Iterator[Text]:
             where = f" in {record.error.phase}" if record.error.phase else ""
             text = f"{label}: {record.status}{where}: {record.error.type}: {record.error.message}"
             yield Text(one_line(text), style=STATUS_STYLES[record.status])
+        for warning in record.observations.get("warnings", ()):
+            yield Text(one_line(f"{label}: warning: {warning}"), style="yellow")
         unstable = [
             f"{phase} {timing.reason}" for phase in phases if (timing := record.latency.get(phase)) and timing.unstable
         ]

@@ -1,4 +1,4 @@
-"""Prints as JSON the launch overhead of work whose overhead is known. A process of its own: the profiler stays in one.
+"""Writes as JSON the launch overhead of work whose overhead is known. A process of its own: the profiler stays in one.
 
 One matrix product of hundreds of milliseconds waits for nothing; thousands of additions of a few numbers wait for
 the host most of the time.

@@ -98,6 +98,11 @@ def test_an_unstable_time_is_marked_and_explained(make_record):
     assert lines[3] == "  4: unstable: step drift: +9.0% from the first third of the samples to the last"
 
 
+def test_what_a_record_warns_of_is_below_the_table(make_record):
+    lines = render([make_record(observations={"warnings": ["something else uses this GPU"]})])
+    assert lines[3] == "  4: warning: something else uses this GPU"
+
+
 def test_a_prediction_has_no_columns_of_time(make_record):
     record = make_record(source="predicted", device=RecordDevice("fake", "H100"), latency={}, tokens_per_s=None)
     heading, columns, row, *_ = render([record])
