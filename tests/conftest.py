@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from lorabench.record import Memory, PhaseMemory, Proof, Record, RecordDevice, R
 
 # Before any test imports a hub client: tests use what is installed and never the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell starts background jobs with Ctrl-C ignored, and children would inherit it: tests of Ctrl-C need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker is a core's; torch's idle threads spin, and would take the others' cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
