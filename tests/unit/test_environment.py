@@ -73,7 +73,7 @@ def test_hardware_is_told(described):
     [
         ("6.1.0-13-amd64", "6.1.0"),
         ("5.15.167.4-microsoft-standard-WSL2", "5.15.167"),
-        ("6.18.44-fc-v782", "6.18.44"),
+        ("6.18.44-cloud-amd64", "6.18.44"),
         ("6.9-rc3", "6.9"),
     ],
 )
