@@ -6,6 +6,7 @@ Both are forked from one server: children of two servers were seen to differ by 
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import torch
 
@@ -15,6 +16,9 @@ from lorabench.model.build import build_base
 from lorabench.runner import worker
 from lorabench.runner.job import Emit, Job
 
+STEPS_BEFORE_WARMUP = 5
+"""What the bench runs for bytes and proof in the same process: a bare loop must be as far along."""
+
 
 def run_job(job: Job, emit: Emit) -> None:
     [case] = job.cases
@@ -22,24 +26,35 @@ def run_job(job: Job, emit: Emit) -> None:
         worker.run_job(job, emit)
         return
     result = {"proof": None, "memory": None, "tokens_per_s": None, "observations": {}}
-    latency = {"step": bare_loop(case)}
+    latency = {"step": bare_loop(case, torch.device(job.device))}
     emit({"event": "result", "case": 0, "status": "ok", "error": None, "latency": latency, **result})
 
 
-def bare_loop(case: Case) -> list[float]:
-    """Seconds of each timed step, as one would take them by hand."""
-    model = attach(build_base(case, torch.device("cpu")), case)
+def bare_loop(case: Case, device: torch.device) -> list[float]:
+    """Seconds of each timed step, as one would take them by hand: on CUDA, the whole loop's over its steps."""
+    model = attach(build_base(case, device), case)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=case.learning_rate)
-    ids = torch.randint(model.config.vocab_size, (case.batch_size, case.sequence_length))
-    samples_s = []
-    for step in range(case.measure.warmup + case.measure.steps):
-        started = time.perf_counter()
+    ids = torch.randint(model.config.vocab_size, (case.batch_size, case.sequence_length), device=device)
+
+    def step() -> None:
         out = model(input_ids=ids, labels=ids)
         out.loss.backward()
         del out
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if step >= case.measure.warmup:
-            samples_s.append(time.perf_counter() - started)
-    return samples_s
+
+    for _ in range(STEPS_BEFORE_WARMUP + case.measure.warmup):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(case.measure.steps):
+            step()
+        torch.cuda.synchronize()
+        return [(time.perf_counter() - started) / case.measure.steps]
+    marks = [time.perf_counter()]
+    for _ in range(case.measure.steps):
+        step()
+        marks.append(time.perf_counter())
+    return [after - before for before, after in pairwise(marks)]

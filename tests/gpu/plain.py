@@ -2,8 +2,8 @@
 
 usage: python plain.py '{"model_type": "llama", "config": {...}, ...}'        prints one JSON object
 
-The bench's bytes are compared with these to the byte. Random weights are made by from_config on the GPU; int8 and
-nf4 models are saved once in bf16 and loaded with from_pretrained, as people load them.
+The bench's bytes are compared with these to the byte. The model is saved with random weights once and loaded with
+from_pretrained, as people load theirs.
 """
 
 import gc
@@ -23,33 +23,27 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 def load(spec):
     config = AutoConfig.for_model(spec["model_type"], **spec["config"])
-    attention = spec.get("attention", "sdpa")
     quantization = spec["quantization"]
-    if quantization in DTYPES:
-        with torch.device("cuda"):
-            return AutoModelForCausalLM.from_config(config, dtype=DTYPES[quantization], attn_implementation=attention)
+    options = {"dtype": DTYPES.get(quantization, torch.bfloat16)}
+    if quantization == "int8":
+        threshold = spec.get("int8_threshold", 6.0)
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=threshold)
+    elif quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_use_double_quant=spec.get("double_quantization", False),
+        )
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("cuda"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(config, dtype=options["dtype"])
         model.save_pretrained(folder)
         del model
         gc.collect()
         torch.cuda.empty_cache()
-        if quantization == "int8":
-            bnb = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=spec.get("int8_threshold", 6.0))
-        else:
-            bnb = BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_compute_dtype=torch.bfloat16,
-                bnb_4bit_use_double_quant=spec.get("double_quantization", False),
-            )
         return AutoModelForCausalLM.from_pretrained(
-            folder,
-            quantization_config=bnb,
-            dtype=torch.bfloat16,
-            device_map={"": 0},
-            attn_implementation=attention,
+            folder, device_map={"": 0}, attn_implementation=spec.get("attention", "sdpa"), **options
         )
 
 
@@ -119,7 +113,7 @@ def infer(model, spec, times):
         for _ in range(spec["new_tokens"]):
             token = out.logits[:, -1:].argmax(-1)
             out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True, logits_to_keep=1)
-        del out
+        del out, token
         torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,16 @@ def work(behaviour):
 def launcher(request):
     options = ["--worker", "cuda_workers:run_job", *(["--spawn"] if request.param == "spawn" else [])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         with LocalLauncher(resolve_device("cuda"), server_options=options) as launcher:
             assert launcher.environment
-            launcher.start = request.param
+            launcher.expected_start = request.param
             yield launcher
 
 
 def test_the_server_forks_after_its_imports(launcher):
     hello = launcher._server.hello
-    assert hello["start"] == launcher.start, hello["reason"]
+    assert hello["start"] == launcher.expected_start, hello["reason"]
     assert hello["not_preloaded"] == []
 
 

@@ -48,7 +48,7 @@ def told():
 
 @pytest.fixture
 def launcher(target, told, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     options = ["--worker", "cuda_workers:run_job"]
     with LocalLauncher(target, server_options=options, progress=told) as launcher:
         yield launcher

@@ -1,7 +1,11 @@
-"""The real presets up to 1.3B on the GPU: each trains and infers in every quantization and checkpointing mode."""
+"""Every preset up to 1.3B on the GPU, whole: each quantization, training in each checkpointing mode, and inference.
+
+The larger ones are of the same families; one case each of them shows that it is built, trains and infers.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,21 +13,38 @@ import pytest
 from lorabench.case import Adapter, Case, Measure
 from lorabench.catalog import PRESETS
 from lorabench.record import Record
+from lorabench.runner import watch
 from lorabench.runner.run import run
 
 pytestmark = pytest.mark.gpu
 
+QUANTIZATIONS = ("fp32", "fp16", "bf16", "int8", "nf4")
 CHECKPOINTING = ("none", "reentrant", "non-reentrant")
-MEASURE = Measure(warmup=1, steps=1, timeout_s=120)
-ALL = ("fp32", "fp16", "bf16", "int8", "nf4")
-# Between them, every preset meets every checkpointing mode with each way of quantizing.
-TRAINING: dict[str, tuple[str, ...]] = {
-    "gpt2": ("bf16", "int8", "nf4"),
-    "t5-small": ("bf16", "int8"),
-    "bert-base": ("fp16", "nf4"),
-    "qwen2.5-0.5b": ("bf16", "int8"),
-    "opt-125m": ("nf4",),
+SMALL = (
+    "llama-tiny",
+    "llama-mini",
+    "opt-tiny",
+    "llama-3.2-1b",
+    "qwen2.5-0.5b",
+    "opt-125m",
+    "opt-1.3b",
+    "gpt2",
+    "gpt2-medium",
+    "t5-small",
+    "bert-base",
+    "smollm2-135m",
+)
+LARGE = {
+    "llama-2-7b": "bf16",
+    "llama-2-13b": "int8",
+    "llama-3-8b": "nf4",
+    "llama-3-70b": "nf4",
+    "qwen2.5-7b": "int8",
+    "mistral-7b": "fp16",
 }
+MEASURE = Measure(warmup=1, steps=1, timeout_s=120)
+AT_ONCE = 5
+"""Cases beside each other: none of their times is read, and bytes are each process's own."""
 
 
 def small_case(model: str, task_type: str | None = None, **settings: Any) -> Case:
@@ -36,41 +57,45 @@ def small_case(model: str, task_type: str | None = None, **settings: Any) -> Cas
 
 
 def cases() -> list[Case]:
-    found = [
-        small_case(model, task="train", quantization=quantization, gradient_checkpointing=checkpointing)
-        for model, quantizations in TRAINING.items()
-        for quantization in quantizations
-        for checkpointing in CHECKPOINTING
-    ]
-    found += [small_case("opt-125m", task="train", quantization=quantization) for quantization in ALL[:4]]
-    found += [
-        small_case("llama-3.2-1b", task="train", quantization=quantization, gradient_checkpointing="non-reentrant")
-        for quantization in ("bf16", "int8", "nf4")
-    ]
-    found += [small_case("opt-1.3b", task="train", quantization="bf16")]
+    found = []
+    for model in SMALL:
+        for quantization in QUANTIZATIONS:
+            found += [
+                small_case(model, task="train", quantization=quantization, gradient_checkpointing=checkpointing)
+                for checkpointing in CHECKPOINTING
+            ]
+            found += [small_case(model, task="infer", quantization=quantization)]
     found += [
         small_case("bert-base", task_type, task="train", quantization="bf16")
         for task_type in ("TOKEN_CLS", "FEATURE_EXTRACTION")
-    ]
-    found += [
-        small_case(model, task="infer", quantization=quantization)
-        for model, quantization in (
-            ("gpt2", "int8"),
-            ("opt-125m", "nf4"),
-            ("t5-small", "fp16"),
-            ("bert-base", "bf16"),
-            ("qwen2.5-0.5b", "nf4"),
-        )
     ]
     return found
 
 
 CASES = cases()
+LARGE_CASES = [
+    small_case(model, task=task, quantization=quantization)
+    for model, quantization in LARGE.items()
+    for task in ("train", "infer")
+]
+
+
+def test_no_preset_is_left_out() -> None:
+    assert {*SMALL, *LARGE} == PRESETS.keys()
 
 
 @pytest.fixture(scope="module")
 def records() -> dict[str, Record]:
-    return {record.key: record for record in run(CASES, device="cuda")}
+    def run_share(share: list[Case]) -> list[Record]:
+        return list(run(share, device="cuda"))
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_ONCE) as pool:
+        # The other shares' cases stay on the GPU.
+        patch.setattr(watch, "GONE_WITHIN_S", 0)
+        shares = pool.map(run_share, [CASES[first::AT_ONCE] for first in range(AT_ONCE)])
+        found = {record.key: record for share in shares for record in share}
+    # One by one: loading 70B in nf4 alone takes most of the card.
+    return found | {record.key: record for record in run(LARGE_CASES, device="cuda")}
 
 
 def label(case: Case) -> str:
@@ -79,7 +104,7 @@ def label(case: Case) -> str:
     return "-".join(parts)
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
+@pytest.mark.parametrize("case", CASES + LARGE_CASES, ids=label)
 def test_the_case_ends_well(case: Case, records: dict[str, Record]) -> None:
     record = records[case.key]
     assert record.status == "ok", record.error
@@ -87,7 +112,7 @@ def test_the_case_ends_well(case: Case, records: dict[str, Record]) -> None:
     assert record.proof.quantization_backend == ("cuda" if case.quantization in ("int8", "nf4") else None)
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
+@pytest.mark.parametrize("case", CASES + LARGE_CASES, ids=label)
 def test_launch_overhead_is_told_of_each_timed_phase(case: Case, records: dict[str, Record]) -> None:
     record = records[case.key]
     shares = record.observations["launch_bound"]

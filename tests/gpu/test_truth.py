@@ -14,6 +14,7 @@ import pytest
 from lorabench.case import Case
 from lorabench.catalog import describe
 from lorabench.record import Record
+from lorabench.runner import watch
 from lorabench.runner.run import run
 from lorabench.scenario import load_scenarios
 
@@ -28,8 +29,11 @@ CASES = [
 EXACT = ("fp32", "fp16", "bf16")
 QUANTIZED_TOLERANCE = 1e-3
 COLUMNS = ("static_bytes", "peak_allocated_bytes")
-PLAIN_AT_ONCE = 3
-"""Plain processes beside each other: bytes are each process's own, and no time is read from them."""
+PLAIN_AT_ONCE = 7
+
+
+Measured = tuple[dict[str, dict[str, Any]], dict[str, Record]]
+"""By a case's name: what plain code measured, and the bench's record."""
 
 
 def plain_spec(case: Case) -> dict[str, Any]:
@@ -67,25 +71,37 @@ def measure_plainly(case: Case) -> dict[str, Any]:
     return measured
 
 
-@pytest.fixture(scope="module")
-def plain() -> dict[str, dict[str, Any]]:
-    with ThreadPoolExecutor(PLAIN_AT_ONCE) as pool:
-        return dict(zip([case.name for case in CASES], pool.map(measure_plainly, CASES), strict=True))
+def measure_both(cases: list[Case]) -> Measured:
+    """Beside each other, since bytes are each process's own: what plain code measures and what the bench does."""
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(PLAIN_AT_ONCE) as pool:
+        # The plain processes stay on the GPU after a case of the bench.
+        patch.setattr(watch, "GONE_WITHIN_S", 0)
+        by_hand = pool.map(measure_plainly, cases)
+        records = {record.name: record for record in run(cases, device="cuda")}
+        return dict(zip([case.name for case in cases], by_hand, strict=True)), records
 
 
 @pytest.fixture(scope="module")
-def bench() -> dict[str, Record]:
-    return {record.name: record for record in run(CASES, device="cuda")}
+def cases(request: pytest.FixtureRequest) -> list[Case]:
+    """Those that are tested: ``-k`` may ask for a few."""
+    names = {item.callspec.params["case"].name for item in request.session.items if item.module is request.module}
+    return [case for case in CASES if case.name in names]
+
+
+@pytest.fixture(scope="module")
+def measured(cases: list[Case]) -> Measured:
+    return measure_both(cases)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def table(plain: dict[str, dict[str, Any]], bench: dict[str, Record], request: pytest.FixtureRequest) -> None:
+def table(cases: list[Case], measured: Measured, request: pytest.FixtureRequest) -> None:
     """Write what was measured, with ``--truth-table FILE``, whether it agrees or not."""
     path = request.config.getoption("--truth-table")
     if path is None:
         return
+    plain, bench = measured
     lines = ["case,quantity,plain_bytes,lorabench_bytes,difference_bytes"]
-    for case in CASES:
+    for case in cases:
         memory = bench[case.name].memory
         for column in COLUMNS:
             by_hand, ours = plain[case.name][column], getattr(memory, column, None)
@@ -96,9 +112,8 @@ def table(plain: dict[str, dict[str, Any]], bench: dict[str, Record], request: p
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_bytes_are_those_of_plain_code(
-    case: Case, column: str, plain: dict[str, dict[str, Any]], bench: dict[str, Record]
-) -> None:
+def test_the_bytes_are_those_of_plain_code(case: Case, column: str, measured: Measured) -> None:
+    plain, bench = measured
     record = bench[case.name]
     assert record.status == "ok", record.error
     ours, by_hand = getattr(record.memory, column), plain[case.name][column]

@@ -59,7 +59,7 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Family:
 
 @pytest.fixture(autouse=True)
 def _workers_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 @pytest.fixture(params=["fork", "spawn"])
