@@ -62,6 +62,7 @@ def run(
 ) -> list[Record]:
     """Run each of ``cases`` in a process of its own; with ``out``, write each record there as soon as it is known.
 
+    ``device`` is auto, cpu, cuda or fake, or a list of GPUs of one model (``"cuda:0,cuda:1"``) that share the cases.
     What a case does wrong is in its record: ``failed``, ``oom``, ``timeout`` or ``invalid``. ``existing`` says what
     to do about a file that ``out`` names and that holds something already.
 

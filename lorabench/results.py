@@ -31,11 +31,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Results:
-    """What was read. ``environments`` by id; ``records`` in the order of the files; ``warnings`` one line each."""
+    """What was read. ``environments`` by id; ``records`` in the order of the files; ``warnings`` one line each.
+
+    ``path`` is the file, where it was one.
+    """
 
     environments: dict[str, Environment] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    path: Path | None = None
 
     def latest(self) -> list[Record]:
         """One record for each identity: the last, in the place where the identity first came up.
@@ -60,7 +64,7 @@ def read_results(*paths: Path) -> Results:
         ResultsError: a file cannot be read or has no environment, a line is not a valid record or environment, a
             record has a newer schema than this version knows or names an environment that no file has.
     """
-    results = Results()
+    results = Results(path=paths[0] if len(paths) == 1 else None)
     for path in paths:
         try:
             with path.open("rb") as file:

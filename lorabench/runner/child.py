@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorabench.errors import LorabenchError
 from lorabench.runner.ending import one_line
 from lorabench.runner.job import Job, Worker
 from lorabench.runner.lastphase import LastPhase
@@ -85,7 +86,9 @@ def work(worker: Worker, job: Job, event_fd: int, last_phase: LastPhase) -> int:
         return exit_request.code if isinstance(exit_request.code, int) else 1
     except BaseException as error:
         report = {"event": "raised", "status": _status_of(error), "type": type(error).__name__}
-        message = f"{one_line(str(error))[:_MESSAGE_CHARACTERS]} ({_place_of(error)})"
+        message = one_line(str(error))[:_MESSAGE_CHARACTERS]
+        if not isinstance(error, LorabenchError):
+            message = f"{message} ({_place_of(error)})"
         traceback.print_exc()
         # What the job held may be all the memory there is.
         error.__traceback__ = None

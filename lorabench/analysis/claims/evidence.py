@@ -1,0 +1,154 @@
+"""What a claim's test works on: the records of one scope, and ways to line up those that differ in one setting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorabench.analysis.claims.claim import Scope
+from lorabench.record import Record
+
+Where = Mapping[str, Any]
+"""Settings that a record must have: ``{"task": "train", "adapter.rank": 8}``. A set or tuple of values means any of
+them (a list setting is matched as a list), a function asks it."""
+
+_NOT_SETTINGS = frozenset({"scenario", "measure", "axes", "group"})
+# Settings that only one value of another gives a meaning; they follow it.
+_FOLLOW = {
+    "quantization": ("int8_threshold", "double_quantization", "compute_dtype"),
+    "model": ("architecture", "adapter.target_modules"),
+}
+_APPLIES_TO = {"int8_threshold": ("int8",), "double_quantization": ("nf4",), "compute_dtype": ("int8", "nf4")}
+
+
+def setting(record: Record, name: str) -> Any:
+    """One setting of the record's case; dots reach inside the adapter. None where there is none."""
+    value: Any = record.case
+    for part in name.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value
+
+
+def observed(record: Record, path: str) -> Any:
+    """``observed(record, "lifecycle.merge.weights_equal")``; None where it was not observed."""
+    value: Any = record.observations
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value
+
+
+def samples(record: Record, phase: str) -> tuple[float, ...]:
+    """Timed samples of a phase, seconds; empty where it was not timed."""
+    timing = record.latency.get(phase)
+    return () if timing is None else timing.samples_s
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The records of one scope. ``records`` are those that ended ``ok``; ``others`` ended otherwise."""
+
+    scope: Scope
+    records: tuple[Record, ...]
+    others: tuple[Record, ...] = ()
+
+    def where(self, where: Where | None = None, **settings: Any) -> list[Record]:
+        """Records with these settings, in the order of the file. Keyword settings are for names without dots."""
+        return [record for record in self.records if fits(record, {**(where or {}), **settings})]
+
+    def series(
+        self, axis: str, where: Where | None = None, *, ignoring: Sequence[str] = (), in_turn: bool = False
+    ) -> list[list[Record]]:
+        """Records that are alike in every setting but ``axis``, sorted by it; only where it takes two values or more.
+
+        Settings that follow the axis (the threshold of int8 follows the quantization) may differ, and so may those in
+        ``ignoring``. A case that several scenarios ran counts once: the last record. ``in_turn`` asks for records that
+        were timed in turn in one process, which times that are compared must be; without it, bytes are fine.
+        """
+        alike: dict[str, dict[str, Record]] = {}
+        for record in self.where(where):
+            if in_turn and record.group is None:
+                continue
+            value = json.dumps(setting(record, axis), sort_keys=True)
+            same = _all_but(record, axis, ignoring) + (f"|{record.group}|{record.repeat}" if in_turn else "")
+            alike.setdefault(same, {})[value] = record
+        found = [sorted(records.values(), key=lambda one: _order(setting(one, axis))) for records in alike.values()]
+        return [records for records in found if len(records) > 1]
+
+    def pairs(
+        self,
+        axis: str,
+        first: Any,
+        second: Any,
+        where: Where | None = None,
+        *,
+        ignoring: Sequence[str] = (),
+        in_turn: bool = False,
+    ) -> list[tuple[Record, Record]]:
+        """Of :meth:`series`, the two records whose ``axis`` is ``first`` and ``second``."""
+        found = []
+        for records in self.series(axis, where, ignoring=ignoring, in_turn=in_turn):
+            by_value = [(setting(record, axis), record) for record in records]
+            ones = [record for value, record in by_value if _equal(value, first)]
+            others = [record for value, record in by_value if _equal(value, second)]
+            if ones and others:
+                found.append((ones[-1], others[-1]))
+        return found
+
+
+def fits(record: Record, where: Where) -> bool:
+    """Whether the record's case has all of these settings; those of another quantization than its own do not count."""
+    return all(_matches(setting(record, name), wanted) for name, wanted in where.items() if _applies(record, name))
+
+
+def keys(records: Iterable[Record]) -> tuple[str, ...]:
+    """The keys of records, each once, in order: a finding's ``evidence``."""
+    return tuple(dict.fromkeys(record.key for record in records))
+
+
+def label(record: Record, *names: str) -> str:
+    """Settings as a reader wants them in a row: ``llama-tiny bf16``."""
+    return " ".join(str(setting(record, name)) for name in names)
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Callable):  # type: ignore[arg-type]
+        return bool(wanted(value))
+    if isinstance(wanted, set | frozenset | tuple):
+        return any(_equal(value, one) for one in wanted)
+    return _equal(value, wanted)
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    return bool(
+        (list(value) if isinstance(value, tuple) else value) == (list(wanted) if isinstance(wanted, tuple) else wanted)
+    )
+
+
+def _applies(record: Record, name: str) -> bool:
+    return name not in _APPLIES_TO or record.case.get("quantization") in _APPLIES_TO[name]
+
+
+def _all_but(record: Record, axis: str, ignoring: Sequence[str]) -> str:
+    settings = {name: value for name, value in record.case.items() if name not in _NOT_SETTINGS}
+    if isinstance(settings.get("adapter"), Mapping):
+        adapter = settings.pop("adapter")
+        settings |= {f"adapter.{name}": value for name, value in adapter.items()}
+    settings = {name: value for name, value in settings.items() if _applies(record, name)}
+    dropped = (axis, *_FOLLOW.get(axis, ()), *ignoring)
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if not any(name == gone or name.startswith(f"{gone}.") for gone in dropped)
+    }
+    return json.dumps(kept, sort_keys=True)
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    numeric = isinstance(value, int | float)
+    return (not numeric, value if numeric else str(value))

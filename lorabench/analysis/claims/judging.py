@@ -1,0 +1,74 @@
+"""Judges every claim in every scope, and corrects for how many tests one report makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
+from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.statistics import ALPHA, holm
+from lorabench.record import Record
+from lorabench.results import Results
+
+# What decides bytes and times: records of different versions are different scopes.
+_VERSIONS = ("torch", "transformers", "peft", "bitsandbytes")
+
+
+def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> list[Verdict]:
+    """A verdict for each claim in each scope, scopes in the order of the files, claims in the guide's order.
+
+    ``results`` are files as read, one each; ``claims`` all of the catalogue unless given.
+    """
+    if claims is None:
+        from lorabench.analysis.claims.catalogue import CLAIMS
+
+        claims = CLAIMS
+    verdicts = [
+        Verdict(claim, evidence.scope, finding)
+        for evidence in gather(results)
+        for claim in claims
+        for finding in [claim.test(evidence)]
+    ]
+    return correct(verdicts)
+
+
+def gather(results: Sequence[Results]) -> list[Evidence]:
+    """The records of all files by scope: device, way of knowing, versions, and whether they are committed evidence."""
+    found: dict[Scope, list[Record]] = {}
+    for file in results:
+        committed = file.path is not None and file.path.resolve().parent.parent.name == "results"
+        for record in file.latest():
+            versions = file.environments[record.environment].versions
+            named = tuple((name, versions[name]) for name in _VERSIONS if name in versions)
+            scope = Scope(record.device.type, record.device.name, record.source, versions=named, committed=committed)
+            found.setdefault(scope, []).append(record)
+    return [
+        Evidence(
+            replace(scope, models=tuple(sorted({record.case["model"] for record in records}))),
+            tuple(record for record in records if record.status == "ok"),
+            tuple(record for record in records if record.status != "ok"),
+        )
+        for scope, records in found.items()
+    ]
+
+
+def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """After Holm's correction over all verdicts that rest on a test's p value: what it undoes is inconclusive."""
+    tested = [index for index, verdict in enumerate(verdicts) if verdict.finding.p_value is not None]
+    adjusted = holm([verdicts[index].finding.p_value or 0.0 for index in tested])
+    corrected = list(verdicts)
+    for index, p_value in zip(tested, adjusted, strict=True):
+        finding = verdicts[index].finding
+        weakened = finding.verdict in ("supported", "refuted", "conditional") and p_value > ALPHA
+        changed = replace(finding, p_value=p_value)
+        if weakened:
+            reason = f"p = {p_value:.2g} after Holm's correction over {len(tested)} tests"
+            changed = replace(changed, verdict="inconclusive", summary=f"{finding.summary} ({reason})")
+        corrected[index] = replace(verdicts[index], finding=changed)
+    return corrected
+
+
+def not_tested(*missing: str, evidence: tuple[str, ...] = ()) -> Finding:
+    """The finding of a claim whose cases the records lack; ``missing`` says which, in words."""
+    return Finding("not tested", f"The records lack {'; '.join(missing)}.", evidence=evidence, missing=missing)
