@@ -39,7 +39,7 @@ class Results:
     environments: dict[str, Environment] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    path: Path | None = None
+    path: Path | None = field(default=None, compare=False)
 
     def latest(self) -> list[Record]:
         """One record for each identity: the last, in the place where the identity first came up.

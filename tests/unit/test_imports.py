@@ -95,11 +95,21 @@ def test_readers_never_name_the_torch_stack(module):
     assert not {name.split(".")[0] for name in imports(module)} & TORCH_STACK
 
 
-def test_readers_load_neither_torch_nor_pandas():
-    readers = [name for name in modules() if part_of(name) in TORCH_FREE and name != "lorabench.__main__"]
-    code = f"import {', '.join(readers)}, sys; print(sorted({TORCH_STACK | {'pandas', 'scipy'}!r} & set(sys.modules)))"
+def loaded_by(names: list[str]) -> set[str]:
+    """The top-level packages in a process that has imported the modules ``names``."""
+    code = f"import {', '.join(names)}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.split())
+
+
+def test_readers_load_no_torch():
+    readers = [name for name in modules() if part_of(name) in TORCH_FREE and name != "lorabench.__main__"]
+    assert not loaded_by(readers) & TORCH_STACK
+
+
+def test_commands_start_without_what_only_some_of_them_need():
+    commands = [name for name in modules() if part_of(name) in ("base", "top") and name != "lorabench.__main__"]
+    assert not loaded_by(commands) & {*TORCH_STACK, "pandas", "scipy", "statsmodels", "matplotlib", "plotly", "jinja2"}
 
 
 def worker_side() -> set[str]:
