@@ -9,7 +9,8 @@ TEXT, COUNT, NUMBER, FLAG = "string", "Int64", "float64", "boolean"
 
 PHASES = (
     *("load", "attach", "prepare", "forward", "backward", "optimizer", "prefill", "decode"),
-    *("merge", "unmerge", "save", "restore", "switch"),
+    *("merge", "unmerge", "save", "restore", "load_adapter", "switch", "delete", "unload"),
+    *("disabled_forward", "base_forward"),
 )
 LIBRARIES = ("python", "torch", "transformers", "peft", "bitsandbytes", "cuda")
 
@@ -123,7 +124,8 @@ COLUMNS: Mapping[str, Column] = {
     **PROOF,
     **_prefixed("memory", MEMORY),
     **{
-        f"memory_{phase}_peak_bytes": Column(COUNT, f"highest bytes allocated in the phase {phase}") for phase in PHASES
+        f"memory_{phase}_peak_bytes": Column(COUNT, f"highest bytes allocated in the phase {phase}")
+        for phase in ("step", *PHASES)
     },
     **{
         f"{phase}_{name}": Column(

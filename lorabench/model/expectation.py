@@ -47,8 +47,8 @@ def expect(base: PreTrainedModel, case: Case) -> Expected:
         return Expected(quantized, 0, 0, sum(weight.numel() for weight in base.parameters()), layers)
     if not _COUNTED_OPTIONS.issuperset(adapter.options):
         return Expected(quantized, None, None, None, layers)
-    saved = _names(adapter.options.get("modules_to_save")) + trained_heads(case)
-    targets = _targets(base, adapter, saved)
+    saved = whole_modules(case)
+    targets = target_modules(base, case)
     added = [_added_parameters(name, module, adapter) for name, module in targets.items()]
     trainable = sum(sum(tensors) for tensors in added)
     trainable += _trained_biases(base, targets, adapter, saved) + _saved_parameters(base, saved)
@@ -65,20 +65,29 @@ def in_and_out(module: nn.Module) -> tuple[int, int]:
     return module.in_features, module.out_features
 
 
-def _targets(base: PreTrainedModel, adapter: Adapter, saved: tuple[str, ...]) -> dict[str, nn.Module]:
-    kept_out = _names(adapter.options.get("exclude_modules")) + saved
+def whole_modules(case: Case) -> tuple[str, ...]:
+    """Names of the modules that PEFT trains whole, in a copy: those asked for, and the head of a classifier."""
+    return () if case.adapter is None else _names(case.adapter.options.get("modules_to_save")) + trained_heads(case)
+
+
+def target_modules(base: PreTrainedModel, case: Case) -> dict[str, nn.Module]:
+    """The layers of the bare model, by name, that the case's adapter must reach, and no other."""
+    adapter = case.adapter
+    if adapter is None:
+        return {}
+    kept_out = _names(adapter.options.get("exclude_modules")) + whole_modules(case)
     found = {}
     for name, module in base.named_modules():
         if not isinstance(module, (nn.Linear, Conv1D, nn.Embedding)):
             continue
-        if _matches(name, kept_out) or not _is_in_layers(name, adapter.options.get("layers_to_transform")):
+        if matches(name, kept_out) or not _is_in_layers(name, adapter.options.get("layers_to_transform")):
             continue
         if adapter.target_modules == "all-linear":
             wanted = not isinstance(module, nn.Embedding) and module is not base.get_output_embeddings()
         elif isinstance(adapter.target_modules, str):
             wanted = re.fullmatch(adapter.target_modules, name) is not None
         else:
-            wanted = _matches(name, adapter.target_modules)
+            wanted = matches(name, adapter.target_modules)
         if wanted:
             found[name] = module
     return found
@@ -86,7 +95,7 @@ def _targets(base: PreTrainedModel, adapter: Adapter, saved: tuple[str, ...]) ->
 
 def _added_parameters(name: str, module: nn.Module, adapter: Adapter) -> list[int]:
     """Sizes of the tensors that one adapted layer gets."""
-    rank = _rank(name, adapter)
+    rank = rank_of(name, adapter)
     ingoing, outgoing = in_and_out(module)
     sizes = [rank * ingoing, rank * outgoing]
     if adapter.options.get("use_dora"):
@@ -96,7 +105,8 @@ def _added_parameters(name: str, module: nn.Module, adapter: Adapter) -> list[in
     return sizes
 
 
-def _rank(name: str, adapter: Adapter) -> int:
+def rank_of(name: str, adapter: Adapter) -> int:
+    """The rank of the adapter at the layer of that name."""
     patterns: Mapping[str, int] = adapter.options.get("rank_pattern") or {}
     for pattern, rank in patterns.items():
         if re.match(rf"(.*\.)?({pattern})$", name):
@@ -112,14 +122,14 @@ def _trained_biases(
     if adapter.bias == "all":
         # A module that is saved whole has its bias counted there.
         biases = {name: weight for name, weight in base.named_parameters() if name.endswith(".bias")}
-        return sum(bias.numel() for name, bias in biases.items() if not _matches(name.removesuffix(".bias"), saved))
+        return sum(bias.numel() for name, bias in biases.items() if not matches(name.removesuffix(".bias"), saved))
     of_targets = (getattr(module, "bias", None) for module in targets.values())
     return sum(bias.numel() for bias in of_targets if bias is not None)
 
 
 def _saved_parameters(base: PreTrainedModel, saved: tuple[str, ...]) -> int:
     """Parameters of the modules that are trained whole, in a copy."""
-    whole = [module for name, module in base.named_modules() if _matches(name, saved)]
+    whole = [module for name, module in base.named_modules() if matches(name, saved)]
     return sum(weight.numel() for module in whole for weight in module.parameters())
 
 
@@ -127,7 +137,8 @@ def _names(option: Any) -> tuple[str, ...]:
     return (option,) if isinstance(option, str) else tuple(option or ())
 
 
-def _matches(name: str, suffixes: tuple[str, ...]) -> bool:
+def matches(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether ``name`` ends with one of ``suffixes``, whole parts of a path alone: PEFT's own rule."""
     return any(name == suffix or name.endswith(f".{suffix}") for suffix in suffixes)
 
 

@@ -44,6 +44,11 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
 
 
+def trains(case: Case) -> bool:
+    """Whether training steps are part of the case: all of a training, the beginning of an adapter's life."""
+    return case.task != "infer"
+
+
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable tensors that LoRA layers add: A and B, and DoRA's magnitudes."""
     return {
@@ -71,7 +76,7 @@ def observe_step(model: nn.Module, case: Case) -> Iterator[StepObservation]:
             seen.layer_forward_calls[name] = 0
             hook = _first_submodule(layer).register_forward_pre_hook(_counter(seen.layer_forward_calls, name))
             stack.callback(hook.remove)
-        parameters = adapter_parameters(model) if case.task == "train" else {}
+        parameters = adapter_parameters(model) if trains(case) else {}
         for name, parameter in parameters.items():
             handle = parameter.register_post_accumulate_grad_hook(_gradient_reader(arrived, name))
             stack.callback(handle.remove)

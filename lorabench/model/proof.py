@@ -11,7 +11,7 @@ from torch import nn
 from lorabench.case import Case
 from lorabench.errors import InvalidCaseError
 from lorabench.model.expectation import Expected, expect
-from lorabench.model.observation import EAGER, StepObservation, layers_of, observe_step
+from lorabench.model.observation import EAGER, StepObservation, layers_of, observe_step, trains
 from lorabench.model.quantization import DTYPES, backend, is_quantized
 from lorabench.record import Proof
 
@@ -98,7 +98,7 @@ def _adapter_differences(case: Case, proof: Proof, expected: Expected) -> list[s
     reasons = []
     if expected.adapter_modules is not None and proof.adapter_modules != expected.adapter_modules:
         reasons.append(f"{proof.adapter_modules} layers have an adapter instead of {expected.adapter_modules}")
-    if case.task != "train":
+    if not trains(case):
         return reasons
     if expected.trainable_parameters is not None and proof.trainable_parameters != expected.trainable_parameters:
         reasons.append(
@@ -126,7 +126,7 @@ def _gradient_differences(proof: Proof, expected: Expected) -> list[str]:
 
 def _step_differences(case: Case, proof: Proof, expected: Expected) -> list[str]:
     reasons = []
-    if proof.training != (case.task == "train"):
+    if proof.training != trains(case):
         reasons.append(f"the model is in {'train' if proof.training else 'eval'} mode in a case that {case.task}s")
     if proof.layers != expected.layers:
         reasons.append(f"{proof.layers} layers instead of {expected.layers}")
@@ -137,7 +137,7 @@ def _step_differences(case: Case, proof: Proof, expected: Expected) -> list[str]
             f"{proof.checkpointed_layers} of {proof.layers} layers"
         )
     calls = proof.layer_forward_calls_per_step
-    if case.task == "train" and calls is not None and calls != (2 if checkpointing else 1):
+    if trains(case) and calls is not None and calls != (2 if checkpointing else 1):
         reasons.append(
             f"gradient_checkpointing {case.gradient_checkpointing} asked, and a layer runs forward "
             f"{calls:g} times a step instead of {2 if checkpointing else 1}"

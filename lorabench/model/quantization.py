@@ -114,6 +114,20 @@ def backend(case: Case, torch_device: torch.device) -> str | None:
     return f"{torch_device.type}+default" if any(own) else "default"
 
 
+def keep_unpacked(model: nn.Module) -> bool:
+    """Switch off that 4-bit layers repack their weights in inference on a CPU; whether any would have.
+
+    On a CPU with AVX512-BF16 ``Linear4bit.forward`` does so in eval mode, in place (``_convert_weight_packed_for_cpu``
+    in bitsandbytes/functional.py, which needs a multiple of 32 rows). No gradient comes through a repacked layer, and
+    ``dequantize_4bit`` reads the new layout as the old one: what is merged then is noise (seen with 0.50.2).
+    """
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    would = [layer for layer in layers if getattr(layer, "support_avx512bf16_for_cpu", False)]
+    for layer in would:
+        layer.support_avx512bf16_for_cpu = False
+    return bool(would) and would[0].weight.device.type == "cpu"
+
+
 class _QuantizingError(BaseException):
     """Carries an error past the loader's ``except Exception``."""
 

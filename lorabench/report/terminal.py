@@ -25,7 +25,7 @@ STATUS_STYLES: dict[Status, str] = {
 }
 LEGEND = "static, dynamic and peak in MiB; ± is the wider half of the median's 95% interval; ~ marks unstable times"
 _ABSENT = "-"
-_HEADLINES = {"train": ("step",), "infer": ("prefill", "decode")}
+_HEADLINES = {"train": ("step",), "infer": ("prefill", "decode"), "lifecycle": ("attach", "merge", "save")}
 # Nothing wraps in a pipe, where a line is a line.
 _PIPE_COLUMNS = 100_000
 

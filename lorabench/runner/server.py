@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from lorabench.interpreter import interpreter_facts
@@ -38,6 +39,7 @@ from lorabench.runner.preload import (
     prepare_environment,
     why_not_fork,
 )
+from lorabench.runner.scratch import scratch_folder, sweep, use_for_temporary_files
 
 DEFAULT_WORKER = "lorabench.runner.worker:run_job"
 
@@ -71,8 +73,8 @@ class Server:
         oom_kills = count_oom_kills()
         self._last_phase.clear()
         event_fd, child_event_fd = os.pipe()
-        with tempfile.TemporaryFile() as log:
-            pid = self._fork(job, child_event_fd, log.fileno())
+        with tempfile.TemporaryFile() as log, scratch_folder() as folder:
+            pid = self._fork(job, child_event_fd, log.fileno(), folder)
             os.close(child_event_fd)
             try:
                 in_time, wait_status = self._follow(pid, event_fd, time.monotonic() + timeout_s)
@@ -94,7 +96,7 @@ class Server:
         except BrokenPipeError:
             raise ParentGoneError from None
 
-    def _fork(self, job: bytes, event_fd: int, log_fd: int) -> int:
+    def _fork(self, job: bytes, event_fd: int, log_fd: int, folder: Path) -> int:
         server_pid = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -104,6 +106,7 @@ class Server:
         exit_status = 1
         try:
             child.settle_in(server_pid, log_fd)
+            use_for_temporary_files(folder)
             os.close(self._request_fd)
             os.close(self._response_fd)
             if self._spawn:
@@ -211,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run_spawned(options)
     child.die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sweep()
     modules = [module for module in options.preload.split(",") if module]
     with capability_from_nvml() if "torch" in modules else contextlib.nullcontext():
         missing = preload(modules)

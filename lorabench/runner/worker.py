@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from lorabench.case import Case
 from lorabench.device.protocol import Device
 from lorabench.device.select import open_device
-from lorabench.errors import InvalidCaseError
 from lorabench.measure.phases import UnobservedPhases
 from lorabench.model.proof import check
-from lorabench.record import Memory, Proof
+from lorabench.record import Proof
 from lorabench.runner.job import Emit, Job
-from lorabench.runner.memory_errors import is_out_of_memory
+from lorabench.runner.life import run_life
+from lorabench.runner.telling import Stages, Teller, judge, result
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
@@ -31,40 +28,10 @@ def run_job(job: Job, emit: Emit) -> None:
     with device.session():
         if job.mode == "timing":
             _run_timing(job, device, emit)
+        elif job.cases[0].task == "lifecycle":
+            run_life(job, device, emit)
         else:
             _Single(job, device, emit).run()
-
-
-class _Stages:
-    """Wall seconds of what a job does, by stage: what remains of a case's wall time is the bench's own cost."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-class _Teller:
-    """Tells the parent where the job is, and remembers it for the error of a record."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self.phase = "load"
-
-    def enter(self, phase: str, case: int = 0) -> None:
-        self.phase = phase
-        self._emit({"event": "phase", "phase": phase, "case": case})
-
-    def pass_by(self, phase: str) -> None:
-        """For phases inside timed steps, which no write to a pipe may slow."""
-        self.phase = phase
-        self._emit.phase(phase, 0)
 
 
 class _Single:
@@ -75,8 +42,8 @@ class _Single:
         self._case = job.cases[0]
         self._device = device
         self._emit = emit
-        self._teller = _Teller(emit)
-        self._stages = _Stages()
+        self._teller = Teller(emit)
+        self._stages = Stages()
         self._proof: Proof | None = None
         self._latency: dict[str, list[float]] = {}
         self._observations: dict[str, Any] = {}
@@ -88,9 +55,9 @@ class _Single:
         try:
             self._measure(workload, memory)
         except Exception as fault:
-            status, error = _judge(fault, self._teller.phase)
+            status, error = judge(fault, self._teller.phase)
         self._emit(
-            _result(
+            result(
                 0,
                 status,
                 error,
@@ -122,7 +89,7 @@ class _Single:
 
 def _run_timing(job: Job, device: Device, emit: Emit) -> None:
     """A group's cases built side by side and timed in turn; outputs of inference arms compared first."""
-    stages, teller = _Stages(), _Teller(emit)
+    stages, teller = Stages(), Teller(emit)
     workloads = [make_workload(case, device, job.trust_remote_code) for case in job.cases]
     latencies: list[dict[str, list[float]]] = [{} for _ in job.cases]
     observations: list[dict[str, Any]] = [{} for _ in job.cases]
@@ -144,10 +111,10 @@ def _run_timing(job: Job, device: Device, emit: Emit) -> None:
         for workload, observed, latency in zip(workloads, observations, latencies, strict=True):
             observed |= _launch_bound(workload, device, teller, latency, stages)
     except Exception as fault:
-        status, error = _judge(fault, teller.phase)
+        status, error = judge(fault, teller.phase)
     for index, workload in enumerate(workloads):
         emit(
-            _result(
+            result(
                 index,
                 status,
                 error,
@@ -160,7 +127,7 @@ def _run_timing(job: Job, device: Device, emit: Emit) -> None:
         )
 
 
-def _timed(workloads: list[Workload], job: Job, device: Device, teller: _Teller) -> list[dict[str, list[float]]]:
+def _timed(workloads: list[Workload], job: Job, device: Device, teller: Teller) -> list[dict[str, list[float]]]:
     case: Case = job.cases[0]
     teller.enter("timing")
     return timed_pass(
@@ -174,7 +141,7 @@ def _timed(workloads: list[Workload], job: Job, device: Device, teller: _Teller)
 
 
 def _launch_bound(
-    workload: Workload, device: Device, teller: _Teller, latency: Mapping[str, list[float]], stages: _Stages
+    workload: Workload, device: Device, teller: Teller, latency: Mapping[str, list[float]], stages: Stages
 ) -> dict[str, Any]:
     """The observation ``launch_bound``; nothing where there is no launch overhead, or no profiler to see it."""
     if device.type != "cuda":
@@ -187,38 +154,3 @@ def _launch_bound(
         # Another profiler is attached, or the card has no room left for this one's buffers: what was measured stands.
         return {}
     return {"launch_bound": shares} if shares else {}
-
-
-def _judge(fault: Exception, phase: str) -> tuple[str, dict[str, str]]:
-    """The status and error of a record; a fault that is neither a refusal nor full memory is raised again."""
-    if isinstance(fault, InvalidCaseError):
-        status = "invalid"
-    elif is_out_of_memory(fault):
-        status = "oom"
-    else:
-        raise fault
-    return status, {"type": type(fault).__name__, "message": " ".join(str(fault).split()), "phase": phase}
-
-
-def _result(
-    index: int,
-    status: str,
-    error: Mapping[str, str] | None,
-    *,
-    proof: Proof | None,
-    memory: Memory | None,
-    latency: Mapping[str, list[float]],
-    tokens_per_s: float | None,
-    observations: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "event": "result",
-        "case": index,
-        "status": status,
-        "error": error,
-        "proof": None if proof is None else asdict(proof),
-        "memory": None if memory is None else asdict(memory),
-        "latency": latency,
-        "tokens_per_s": tokens_per_s,
-        "observations": observations,
-    }

@@ -36,6 +36,7 @@ def expand(plan: Plan, name: str, device: str) -> tuple[Case, ...]:
     built = [_case(plan, name, device, axes, settings) for axes, settings in _points(plan)]
     if not built:
         raise plan.origin.error("expands to no case: exclude drops every combination of the matrix")
+    _refuse_lives_in_turn(plan, built)
     grouped = _distinct(_grouped(built, plan.interleave))
     sizes = Counter(case.group for case in grouped)
     # A group of one compares nothing: it is a case like any other.
@@ -125,6 +126,12 @@ def _inside(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _names(targets: Any) -> tuple[str, ...] | str:
     return targets if isinstance(targets, str) else tuple(targets)
+
+
+def _refuse_lives_in_turn(plan: Plan, cases: Iterable[Case]) -> None:
+    if plan.interleave and any(case.task == "lifecycle" for case in cases):
+        axis = next(axis for axis in plan.axes if axis.key in plan.interleave)
+        raise axis.origin.error("a lifecycle has no steps to time in turn with others; leave interleave out")
 
 
 def _grouped(cases: Iterable[Case], interleave: tuple[str, ...]) -> Iterator[Case]:

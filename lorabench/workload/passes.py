@@ -29,7 +29,7 @@ from lorabench.measure.launch import ProfiledPhases, launch_bound
 from lorabench.measure.phases import MemoryPhases, OnPhase, TimedPhases, UnobservedPhases
 from lorabench.model.proof import count, observe_step
 from lorabench.record import Memory, Proof
-from lorabench.workload.protocol import Workload
+from lorabench.workload.protocol import Buildable, Workload
 
 STEADY_STEPS = 2
 """Steps of the memory pass that count, after the unsteady ones."""
@@ -37,18 +37,18 @@ TURN_STEPS = 4
 """Timed steps of an arm before it is another's turn: few, so that a drift of the machine meets all arms alike."""
 
 
-class MemoryPass:
-    """Builds a workload and reads its bytes; :meth:`memory` tells what is known so far, also after a failure."""
+class MemoryReading:
+    """Builds what is measured and reads its bytes; :meth:`memory` tells what is known so far, also after a failure."""
 
-    def __init__(self, workload: Workload, device: Device, on_phase: OnPhase) -> None:
-        self._workload = workload
+    def __init__(self, built: Buildable, device: Device, on_phase: OnPhase) -> None:
+        self._buildable = built
         self._device = device
         self._phases = MemoryPhases(device, on_phase)
         self._static_bytes: int | None = None
         self._built: set[str] = set()
 
     def build(self) -> None:
-        self._workload.build(self._phases)
+        self._buildable.build(self._phases)
         self._built = set(self._phases.phases)
         self._device.settle()
         self._device.reset_peak()
@@ -56,13 +56,7 @@ class MemoryPass:
         # The reserved peak counts from after attaching; loading keeps its allocated peak in phases.load.
         self._phases.peak_allocated_bytes = 0
         self._phases.peak_reserved_bytes = None
-        self._workload.start()
-
-    def run(self) -> None:
-        for step in range(self._workload.unsteady_steps + STEADY_STEPS):
-            if step == self._workload.unsteady_steps:
-                self._phases.forget(*(name for name in self._phases.phases if name not in self._built))
-            self._workload.step(self._phases)
+        self._buildable.start()
 
     def memory(self) -> Memory:
         peak_bytes = self._phases.peak_allocated_bytes or None
@@ -76,6 +70,20 @@ class MemoryPass:
             device_used_bytes=self._phases.device_used_bytes,
             phases=dict(self._phases.phases),
         )
+
+
+class MemoryPass(MemoryReading):
+    """The bytes of a workload's steady steps."""
+
+    def __init__(self, workload: Workload, device: Device, on_phase: OnPhase) -> None:
+        super().__init__(workload, device, on_phase)
+        self._workload = workload
+
+    def run(self) -> None:
+        for step in range(self._workload.unsteady_steps + STEADY_STEPS):
+            if step == self._workload.unsteady_steps:
+                self._phases.forget(*(name for name in self._phases.phases if name not in self._built))
+            self._workload.step(self._phases)
 
 
 def proof_pass(workload: Workload, device: Device, on_phase: OnPhase) -> Proof:

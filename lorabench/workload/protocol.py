@@ -13,7 +13,17 @@ from lorabench.measure.phases import Phases
 from lorabench.model.proof import Expected
 
 
-class Workload(Protocol):
+class Buildable(Protocol):
+    """What can be built on a device, so that its static memory can be read."""
+
+    def build(self, phases: Phases) -> None:
+        """Load, prepare and attach, each a phase. What is allocated afterwards is the static memory."""
+
+    def start(self) -> None:
+        """What comes after static memory has been read: inputs on the device, and the optimizer."""
+
+
+class Workload(Buildable, Protocol):
     """One case, built and run step by step on a device."""
 
     case: Case
@@ -32,12 +42,6 @@ class Workload(Protocol):
     @property
     def unsteady_steps(self) -> int:
         """Steps from the start whose memory is not yet the steady state's."""
-
-    def build(self, phases: Phases) -> None:
-        """Load, prepare and attach, each a phase. What is allocated afterwards is the static memory."""
-
-    def start(self) -> None:
-        """What comes after static memory has been read: inputs on the device, and the optimizer."""
 
     def step(self, phases: Phases) -> None:
         """One reference step, as DESIGN and the documentation define it."""

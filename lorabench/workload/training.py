@@ -17,6 +17,7 @@ from lorabench.model import adapter as adapters
 from lorabench.model.build import build_base
 from lorabench.model.proof import Expected, expect
 from lorabench.workload.inputs import training_inputs
+from lorabench.workload.training_facts import CacheWatch, base_tensors, digests, trainable_by_kind, update_norm
 
 
 class Training:
@@ -35,6 +36,7 @@ class Training:
         self._steps_run = 0
         self._losses: list[torch.Tensor] | None = None
         self._losses_from_step = 0
+        self._base_digests: dict[str, int] = {}
 
     def build(self, phases: Phases) -> None:
         case = self.case
@@ -54,6 +56,7 @@ class Training:
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(case, trainable)
         self._inputs = training_inputs(case, self.model.config, self._device.torch_device)
+        self._cache = CacheWatch(self.model)
 
     def step(self, phases: Phases) -> None:
         assert self.optimizer is not None, "start() makes the optimizer"
@@ -74,18 +77,37 @@ class Training:
         # On the device, and only from here on: reading a loss waits, and keeping one takes memory.
         self._losses = []
         self._losses_from_step = self._steps_run
+        # After the passes that count bytes: a digest takes a few MiB while it is computed.
+        self._base_digests = {} if self.case.adapter is None else digests(base_tensors(self.model))
 
     def observations(self) -> dict[str, Any]:
         """``losses`` of every step since :meth:`begin_timing`, warm-up included, None for what is not finite.
 
-        ``losses_from_step`` says how many steps the model had been trained before them.
+        ``losses_from_step`` says how many steps the model had been trained before them. ``training`` is what
+        :mod:`lorabench.workload.training_facts` saw; ``base_unchanged`` compares the base's bytes before and after the
+        steps of ``losses``, and is None where the base itself is trained.
         """
         if not self._losses:
             return {}
         values = torch.stack(self._losses).float().tolist()
         # A diverged loss is a finding; JSON has no word for it but null.
         losses = [value if math.isfinite(value) else None for value in values]
-        return {"losses": losses, "losses_from_step": self._losses_from_step}
+        return {"losses": losses, "losses_from_step": self._losses_from_step, "training": self._facts()}
+
+    def _facts(self) -> dict[str, Any]:
+        model, case = self.model, self.case
+        unchanged = None if case.adapter is None else digests(base_tensors(model)) == self._base_digests
+        return {
+            "base_unchanged": unchanged,
+            "update_norm": update_norm(model),
+            "trainable": trainable_by_kind(model),
+            "cache": {
+                "asked": case.use_cache,
+                "returned": self._cache.returned,
+                "config_after": bool(getattr(model.config, "use_cache", False)),
+                "warnings": self._cache.warnings,
+            },
+        }
 
     def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Seconds of ``forward``, ``backward``, ``optimizer`` and the whole ``step``."""

@@ -16,6 +16,7 @@ from lorabench.case import Adapter, Case
 from lorabench.errors import InputError
 from lorabench.model import adapter as adapters
 from lorabench.model.build import build_base
+from lorabench.model.quantization import keep_unpacked
 
 IDS = torch.arange(3, 19).reshape(1, 16)
 INFER: dict[str, Any] = {"task": "infer"}
@@ -136,8 +137,11 @@ class TestArms:
         self, make_case: Callable[..., Case], quantization: str
     ) -> None:
         case = make_case(**INFER, quantization=quantization, compute_dtype="fp32", int8_threshold=0.0)
-        base = logits(build_base(case, CPU))
+        bare = build_base(case, CPU)
+        keep_unpacked(bare)
+        base = logits(bare)
         model = attached(case)
+        keep_unpacked(model)
         assert torch.equal(logits(model), base), "B is zero"
         adapters.randomize_adapter(model, case.seed)
         unmerged = logits(model)
