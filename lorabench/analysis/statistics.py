@@ -135,6 +135,21 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(value, float(interval.low), float(interval.high), n)
 
 
+def p_mean_below(values: Sequence[float], limit: float) -> float:
+    """p value of "the mean is below ``limit``": Student's test, one-sided. 1 for fewer than two values."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return 1.0
+    if np.ptp(array) == 0:
+        return 0.0 if array[0] < limit else 1.0
+    return float(stats.ttest_1samp(array, limit, alternative="less").pvalue)
+
+
+def p_mean_within(values: Sequence[float], margin: float) -> float:
+    """p value of "the mean is within ``margin`` of 0": two one-sided tests (Schuirmann 1987)."""
+    return max(p_mean_below(values, margin), p_mean_below([-value for value in values], margin))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Holm 1979): what may be compared with :data:`ALPHA` however many tests there are."""
     from statsmodels.stats.multitest import multipletests

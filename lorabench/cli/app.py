@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from lorabench import __version__
+from lorabench.cli.claims import claims
 from lorabench.cli.env import env
 from lorabench.cli.list import list_cases
 from lorabench.cli.predict import predict
+from lorabench.cli.report import report
 from lorabench.cli.run import run
 from lorabench.cli.schema import schema
 from lorabench.cli.show import show
@@ -34,7 +36,9 @@ app = typer.Typer(
 app.command()(run)
 app.command()(predict)
 app.command("list")(list_cases)
+app.command()(claims)
 app.command()(show)
+app.command()(report)
 app.command()(env)
 app.command()(schema)
 

@@ -1,0 +1,133 @@
+"""Whether a key-value cache gets in the way of gradient checkpointing, and what it costs a step without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
+from lorabench.analysis.claims.judging import not_tested
+from lorabench.analysis.claims.words import combined, mib, setup, told
+from lorabench.record import Record
+
+_MODES = ("reentrant", "non-reentrant")
+_WENT_WRONG = ("failed", "invalid")
+
+
+def _test(evidence: Evidence) -> Finding:
+    pairs = evidence.pairs("use_cache", False, True, {"task": "train"})
+    under = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") in _MODES]
+    under = [pair for pair in under if isinstance(observed(pair[1], "training.cache.returned"), bool)]
+    broken = [
+        record
+        for record in evidence.others
+        if record.case.get("task") == "train"
+        and record.case.get("use_cache")
+        and record.case.get("gradient_checkpointing") in _MODES
+        and record.status in _WENT_WRONG
+    ]
+    if not under and not broken:
+        return not_tested("training cases with checkpointing, with and without use_cache, alike in all else")
+    rows = [_row(off, on) for off, on in under]
+    rows += [_broken_row(record) for record in broken]
+    plain = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") == "none" and _dynamic(pair[0])]
+    wrong = [str(row["case"]) for row in rows if row["goes wrong"]]
+    right = [str(row["case"]) for row in rows if not row["goes wrong"]]
+    ratios = [row["dynamic ratio"] for row in rows if row["dynamic ratio"] is not None]
+    records = [record for pair in [*under, *plain] for record in pair]
+    return Finding(
+        combined(wrong, right),
+        _told_what_happens(under, wrong) + "".join(_told_cost(*pair) for pair in plain[:1]),
+        effect=max(ratios, default=None),
+        n=len(rows),
+        condition=f"with {', '.join(wrong)}; not with {', '.join(right)}" if wrong and right else None,
+        evidence=keys([*records, *broken]),
+        rows=(*rows, *(_row(off, on) for off, on in plain)),
+    )
+
+
+def _row(off: Record, on: Record) -> dict[str, Any]:
+    """A pair without and with use_cache. It goes wrong where checkpointing meets a cache, or the cache changes it."""
+    returned, warnings = observed(on, "training.cache.returned"), observed(on, "training.cache.warnings")
+    same_losses = observed(off, "losses") == observed(on, "losses")
+    mode = setting(on, "gradient_checkpointing")
+    return {
+        "case": f"{setup(on)} {mode}",
+        "checkpointing": mode,
+        "cache returned": returned,
+        "warned": bool(warnings),
+        "losses equal": same_losses,
+        "dynamic MiB without cache": mib(_dynamic(off)),
+        "dynamic MiB with cache": mib(_dynamic(on)),
+        "dynamic ratio": _dynamic(on) / _dynamic(off) if _dynamic(off) else None,
+        "goes wrong": mode in _MODES and (bool(returned) or not same_losses or _dynamic(on) > _dynamic(off)),
+    }
+
+
+def _broken_row(record: Record) -> dict[str, Any]:
+    mode = setting(record, "gradient_checkpointing")
+    return {
+        "case": f"{setup(record)} {mode}",
+        "checkpointing": mode,
+        "cache returned": None,
+        "warned": None,
+        "losses equal": None,
+        "dynamic MiB without cache": None,
+        "dynamic MiB with cache": None,
+        "dynamic ratio": None,
+        "goes wrong": True,
+    }
+
+
+def _dynamic(record: Record) -> int:
+    return (record.memory.dynamic_bytes if record.memory else None) or 0
+
+
+def _told_what_happens(under: list[tuple[Record, Record]], wrong: list[str]) -> str:
+    lines = [line for _, on in under for line in observed(on, "training.cache.warnings") or () if isinstance(line, str)]
+    said = f', and warn: "{lines[0]}"' if lines else ""
+    if not wrong:
+        return (
+            f"With use_cache on, the libraries switch the cache off themselves under checkpointing{said}; losses and "
+            f"dynamic bytes are those without it, in {len(under)} cases."
+        )
+    return f"With use_cache on, {len(wrong)} cases with checkpointing fail, keep a cache, or train differently{said}."
+
+
+def _told_cost(off: Record, on: Record) -> str:
+    return (
+        f" Without checkpointing the cache adds {told(_dynamic(on) - _dynamic(off))} to the {told(_dynamic(off))} of a "
+        f"step on {setup(on)}: keys and values are kept for the backward pass anyway."
+        if _dynamic(on) - _dynamic(off) <= 0
+        else f" Without checkpointing the cache adds {told(_dynamic(on) - _dynamic(off))} to the {told(_dynamic(off))} "
+        f"of a step on {setup(on)}."
+    )
+
+
+CACHE_CONFLICTS_WITH_CHECKPOINTING = Claim(
+    id="cache-conflicts-with-checkpointing",
+    chapter="3.4",
+    title="Cache conflicts with checkpointing",
+    hypothesis="With gradient checkpointing the user must switch use_cache off, or a step fails, keeps a cache, or "
+    "trains differently.",
+    method="Training cases with use_cache on and off, alike in all else, with either mode of checkpointing and "
+    "without. Looked at are whether the step runs, whether its output holds a cache, what transformers warns of, "
+    "whether losses are equal bit for bit, and dynamic bytes.",
+    refuted_by="Libraries that switch the cache off themselves, with equal losses and no more bytes.",
+    threshold=1.0,
+    threshold_text="Equal losses to the bit and not one byte more: both steps run the same operations or they do not.",
+    unit="dynamic bytes with / without use_cache, under checkpointing",
+    test=_test,
+    figure=Figure(
+        "bars",
+        x="case",
+        y="dynamic ratio",
+        reference=1.0,
+        x_label="",
+        y_label="dynamic memory with use_cache / without",
+    ),
+    then="model.config.use_cache = False",
+    now="model.config.use_cache = False  # still silences the warning, and drops the cache without checkpointing",
+    cause="GradientCheckpointingLayer in transformers/modeling_layers.py sets use_cache to False and drops the cache "
+    "from a layer's arguments when the layer is checkpointed.",
+)

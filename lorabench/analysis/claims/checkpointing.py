@@ -1,0 +1,285 @@
+"""Gradient checkpointing: what it frees, and what it computes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
+from lorabench.analysis.claims.judging import not_tested
+from lorabench.analysis.claims.timing import timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, listed, mib, setup
+from lorabench.analysis.statistics import Estimate, median_ratio
+from lorabench.record import Record
+
+_AXIS = "gradient_checkpointing"
+_MODES = ("reentrant", "non-reentrant")
+_WEIGHTS = ("fp32", "fp16", "bf16", "nf4", "int8")
+_CUT = 0.90
+"""Dynamic bytes with / without: above it nothing worth a longer step is freed."""
+_SHARE = 0.90
+"""Of the bytes that the better mode frees, those that a mode must free to count as working."""
+
+
+def _cuts(evidence: Evidence) -> Finding:
+    where = {"task": "train", "use_cache": False, "adapter": lambda adapter: adapter is not None}
+    series = _alike(evidence, where)
+    rows = [_cut_row(record, records) for records in series for record in records if setting(record, _AXIS) in _MODES]
+    deciding = [row for row in rows if row["decides"]]
+    records = [record for one in series for record in one]
+    if not deciding:
+        return not_tested(
+            "training cases with and without gradient checkpointing, alike in all else, dense or int8 at threshold 0",
+            evidence=keys(records),
+        )
+    holding = [row for row in deciding if _is_cut(row)]
+    failing = [row for row in deciding if not _is_cut(row)]
+    worst = max(deciding, key=lambda row: row["ratio"])
+    best = min(deciding, key=lambda row: row["ratio"])
+    stays = all(row["static unchanged"] for row in deciding)
+    return Finding(
+        combined([row["case"] for row in holding], [row["case"] for row in failing]),
+        f"Dynamic memory falls to {best['ratio']:.3f} of what it is without ({best['case']}, {best['model']}) at best "
+        f"and to {worst['ratio']:.3f} ({worst['case']}, {worst['model']}) at worst; static memory "
+        + ("stays the same to the byte." if stays else "changes.")
+        + _shortfall(failing),
+        effect=worst["ratio"],
+        n=len(deciding),
+        condition=_by_weights(holding, failing) if holding and failing else None,
+        evidence=keys(records),
+        rows=tuple(rows),
+    )
+
+
+def _alike(evidence: Evidence, where: Mapping[str, Any]) -> list[list[Record]]:
+    """Series over checkpointing that begin without it, every outlier threshold by itself, with memory."""
+    found = []
+    for records in evidence.series(_AXIS, where):
+        complete = [record for record in records if _dynamic(record) and record.memory and record.memory.static_bytes]
+        if len(complete) > 1 and any(setting(record, _AXIS) == "none" for record in complete):
+            found.append(complete)
+    return sorted(found, key=lambda one: _WEIGHTS.index(setting(one[0], "quantization")))
+
+
+def _plain(records: Sequence[Record]) -> Record:
+    return next(record for record in records if setting(record, _AXIS) == "none")
+
+
+def _cut_row(record: Record, alike: Sequence[Record]) -> dict[str, Any]:
+    plain = _plain(alike)
+    freed = {one.key: _dynamic(plain) - _dynamic(one) for one in alike if one is not plain}
+    most = max(freed.values())
+    quantization, threshold = setting(record, "quantization"), setting(record, "int8_threshold")
+    if quantization == "int8":
+        quantization = f"int8 at threshold {threshold:g}"
+    shares = list(record.proof.outlier_share.values()) if record.proof else []
+    return {
+        "case": f"{quantization} {setting(record, _AXIS)}",
+        "model": f"{setting(record, 'model')}, {setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
+        "weights": quantization,
+        "mode": setting(record, _AXIS),
+        "without MiB": mib(_dynamic(plain)),
+        "with MiB": mib(_dynamic(record)),
+        "ratio": _dynamic(record) / _dynamic(plain),
+        "share of the better mode": freed[record.key] / most if most > 0 else None,
+        "static unchanged": _static(record) == _static(plain),
+        "outlier share": sum(shares) / len(shares) if shares else None,
+        # Outlier columns of random weights are an accident of the initialisation, and their bytes with them.
+        "decides": setting(record, "quantization") != "int8"
+        or threshold == 0
+        or record.case["weights"] == "pretrained",
+    }
+
+
+def _is_cut(row: Mapping[str, Any]) -> bool:
+    share = row["share of the better mode"]
+    return row["ratio"] <= _CUT and share is not None and share >= _SHARE and row["static unchanged"]
+
+
+def _shortfall(failing: Sequence[Mapping[str, Any]]) -> str:
+    short = [row for row in failing if row["share of the better mode"] is not None]
+    short = [row for row in short if row["share of the better mode"] < _SHARE]
+    if not short:
+        return ""
+    worst = min(short, key=lambda row: row["share of the better mode"])
+    return (
+        f" {worst['case']} frees only {100 * worst['share of the better mode']:.0f}% of what the other mode frees "
+        f"({worst['model']})."
+    )
+
+
+def _by_weights(holding: Sequence[Mapping[str, Any]], failing: Sequence[Mapping[str, Any]]) -> str:
+    """``under bf16 and nf4 in both modes; not under int8 at threshold 0 with non-reentrant checkpointing``."""
+    lost = dict.fromkeys((row["weights"], row["mode"]) for row in failing)
+    whole = [name for name in dict.fromkeys(row["weights"] for row in holding) if name not in {one for one, _ in lost}]
+    kept = dict.fromkeys((row["weights"], row["mode"]) for row in holding if row["weights"] not in whole)
+    parts = [f"under {listed(whole)}"] if whole else []
+    parts += [f"under {name} with {mode} checkpointing" for name, mode in kept if (name, mode) not in lost]
+    where = listed(parts) if parts else "in some cases"
+    return f"{where}; not {listed(f'under {name} with {mode} checkpointing' for name, mode in lost)}"
+
+
+def _dynamic(record: Record) -> int:
+    return (record.memory.dynamic_bytes if record.memory else None) or 0
+
+
+def _static(record: Record) -> int:
+    return (record.memory.static_bytes if record.memory else None) or 0
+
+
+def _runs_twice(evidence: Evidence) -> Finding:
+    where = {"task": "train", "use_cache": False}
+    series = [
+        records
+        for records in evidence.series(_AXIS, where)
+        if setting(_first_plain(records), _AXIS) == "none" and any(_calls(record) for record in records)
+    ]
+    counted = [record for records in series for record in records if _calls(record) is not None]
+    with_it = [record for record in counted if setting(record, _AXIS) in _MODES]
+    if not with_it or len(with_it) == len(counted):
+        return not_tested(
+            "training cases with and without gradient checkpointing, alike in all else, with layer calls counted",
+            evidence=keys(counted),
+        )
+    ratios, timed = _step_ratios(evidence), []
+    holding: list[str] = []
+    failing: list[str] = []
+    rows = []
+    for record in counted:
+        expected = 1 if setting(record, _AXIS) == "none" else 2
+        (holding if _calls(record) == expected else failing).append(_named(record))
+        if expected == 2:
+            ratio = ratios.get(record.key)
+            timed += [(record, ratio)] if ratio is not None else []
+            rows.append(_call_row(record, ratio))
+    failing = list(dict.fromkeys(failing))
+    holding = [name for name in dict.fromkeys(holding) if name not in failing]
+    calls = [_calls(record) or 0 for record in with_it]
+    return Finding(
+        combined(holding, failing),
+        f"A layer runs forward {_range(calls)} times a step with checkpointing, in {len(with_it)} cases."
+        + "".join(_told_times(timed, frozen) for frozen in (True, False)),
+        effect=max(calls, key=lambda one: abs(one - 2)),
+        n=len(counted),
+        condition=f"for {listed(holding)}; not for {listed(failing)}" if holding and failing else None,
+        evidence=keys(counted),
+        missing=() if timed else (TIMED_IN_TURN,),
+        rows=tuple(rows),
+    )
+
+
+def _first_plain(records: Sequence[Record]) -> Record:
+    return next((record for record in records if setting(record, _AXIS) == "none"), records[0])
+
+
+def _calls(record: Record) -> float | None:
+    return record.proof.layer_forward_calls_per_step if record.proof else None
+
+
+def _named(record: Record) -> str:
+    return f"{setup(record)} {setting(record, _AXIS)}"
+
+
+def _range(calls: Sequence[float]) -> str:
+    return f"{min(calls):g}" if min(calls) == max(calls) else f"{min(calls):g} to {max(calls):g}"
+
+
+def _step_ratios(evidence: Evidence) -> dict[str, Estimate]:
+    """Step time with checkpointing by that without, by key."""
+    found = {}
+    for timed in timed_in_turn(evidence, _AXIS, {"task": "train", "use_cache": False}):
+        plain = [one for one in timed if setting(one.record, _AXIS) == "none"]
+        for one in timed:
+            if plain and one is not plain[0]:
+                found[one.record.key] = median_ratio(one.samples_s, plain[0].samples_s)
+    return found
+
+
+def _call_row(record: Record, ratio: Estimate | None) -> dict[str, Any]:
+    share = observed(record, "launch_bound.step.launch_bound_share")
+    return {
+        "case": f"{_named(record)}, {setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
+        "trained": "adapter" if record.case.get("adapter") else "all weights",
+        "calls a layer": _calls(record),
+        "step ratio": None if ratio is None else ratio.value,
+        "low": None if ratio is None else ratio.low,
+        "high": None if ratio is None else ratio.high,
+        "launch-bound share": share if isinstance(share, float) else None,
+    }
+
+
+def _told_times(timed: Sequence[tuple[Record, Estimate]], frozen: bool) -> str:
+    mine = [ratio for record, ratio in timed if bool(record.case.get("adapter")) == frozen]
+    if not mine:
+        return ""
+    low, high = min(mine, key=lambda one: one.value), max(mine, key=lambda one: one.value)
+    what = "with a frozen base (1.5 where compute decides)" if frozen else "training all weights (1.33)"
+    ends = f"{low.value:.2f} [{low.low:.2f}, {low.high:.2f}]"
+    if low is not high:
+        ends += f" to {high.value:.2f} [{high.low:.2f}, {high.high:.2f}]"
+    return f" A step takes {ends} times as long {what}."
+
+
+CHECKPOINTING_CUTS_DYNAMIC = Claim(
+    id="checkpointing-cuts-dynamic",
+    chapter="3.3.2",
+    title="Checkpointing cuts dynamic memory",
+    hypothesis="Gradient checkpointing cuts dynamic memory by a tenth at least and leaves static memory alone, in both "
+    "modes and whatever the base weights are stored in.",
+    method="Training cases with reentrant, non-reentrant and no checkpointing, alike in all else. Dynamic bytes with "
+    "it are divided by those without; what each mode frees is compared with what the other frees; static bytes must be "
+    "equal. int8 on random weights decides at outlier threshold 0 alone.",
+    refuted_by="Dynamic memory that stays above 90%, a mode that frees under 90% of what the other one frees, or "
+    "static memory that changes.",
+    threshold=_CUT,
+    threshold_text="Dynamic memory at most 0.90 of that without: less is no return for a step that takes half as long "
+    "again. And 90% of what the other mode frees, for both recompute the same layers.",
+    unit="dynamic bytes with / without, the worst case",
+    test=_cuts,
+    figure=Figure(
+        "bars",
+        x="weights",
+        y="ratio",
+        series="mode",
+        reference=1.0,
+        x_label="base weights",
+        y_label="dynamic memory / that without checkpointing",
+    ),
+    then="model.gradient_checkpointing_enable()",
+    now='model.activation_checkpointing_enable({"use_reentrant": False})',
+    cause="bitsandbytes' int8 matmul keeps its input as a plain attribute of the autograd context (ctx.tensors in "
+    "MatMul8bitLt, ctx.A in MatMul8bitFp; bitsandbytes/autograd/_functions.py), not by save_for_backward, and "
+    "non-reentrant checkpointing frees only what saved-tensor hooks see. nf4's MatMul4Bit keeps no input.",
+    caveat={"cpu": "On a CPU bitsandbytes takes another int8 product than on a GPU; only a GPU shows its bytes."},
+)
+
+CHECKPOINTING_RUNS_FORWARD_TWICE = Claim(
+    id="checkpointing-runs-forward-twice",
+    chapter="3.3.2",
+    title="Checkpointing runs forward twice",
+    hypothesis="With gradient checkpointing each layer runs forward twice in a step, and once without.",
+    method="A hook before each layer's first submodule counts its calls in one step. What it costs is read from step "
+    "times taken in turn: a forward pass costs as much as the backward pass through a frozen base, so that compute "
+    "alone makes a step 1.5 times as long, and 1.33 where all weights train.",
+    refuted_by="A layer that runs forward any other number of times.",
+    threshold=2.0,
+    threshold_text="Exactly two calls with it and one without: a count has no tolerance. The time is told and decides "
+    "nothing, because it depends on how much of a step is computing.",
+    unit="forward calls of a layer in a step",
+    test=_runs_twice,
+    figure=Figure(
+        "points",
+        x="case",
+        y="step ratio",
+        series="trained",
+        low="low",
+        high="high",
+        reference=1.5,
+        x_label="",
+        y_label="step time / that without checkpointing",
+    ),
+    then="model.gradient_checkpointing_enable()",
+    now='model.activation_checkpointing_enable({"use_reentrant": False})',
+    caveat={"cpu": "Only a GPU has launch-bound steps, in which recomputing costs more than computing explains."},
+)

@@ -1,0 +1,146 @@
+"""Times of two states of one model, taken in turn, compared phase by phase; and the verdict over many comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from lorabench.analysis.claims.claim import Judgement
+from lorabench.analysis.claims.conditions import Facts, condition, facts, labels
+from lorabench.analysis.claims.evidence import Evidence, keys, samples, setting
+from lorabench.analysis.claims.lifecycle import median_ms, span
+from lorabench.analysis.statistics import ALPHA, Estimate, holm
+from lorabench.record import Record
+
+PHASES = ("prefill", "decode")
+# Below three samples a rank test cannot come under 5%, whatever it is given.
+MIN_SAMPLES = 3
+
+Outcome = Literal["held", "failed", "undecided"]
+
+
+@dataclass(frozen=True)
+class RatioTest:
+    """``over / under`` with its interval; the p values of "the claim holds" and of "it fails", 1 where it cannot."""
+
+    ratio: Estimate
+    p_held: float
+    p_failed: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One phase of a base and of one state of the adapter. ``outcome`` is what all comparisons together leave of it."""
+
+    base: Record
+    other: Record
+    phase: str
+    test: RatioTest
+    outcome: Outcome = "undecided"
+
+    @property
+    def facts(self) -> Facts:
+        return facts(self.other, phase=self.phase)
+
+    @property
+    def quantization(self) -> str:
+        return str(setting(self.other, "quantization"))
+
+    @property
+    def unstable(self) -> bool:
+        return any(self.phase in one.latency and one.latency[self.phase].unstable for one in (self.base, self.other))
+
+
+def compare(
+    evidence: Evidence, state: str, test: Callable[[Sequence[float], Sequence[float]], RatioTest]
+) -> list[Comparison]:
+    """Every base and every ``state`` that were timed in turn, in both phases; too few samples are left out."""
+    found = []
+    for base, other in evidence.pairs("adapter_state", "base", state, {"task": "infer"}, in_turn=True):
+        for phase in PHASES:
+            over, under = _usable(samples(other, phase)), _usable(samples(base, phase))
+            if min(len(over), len(under)) >= MIN_SAMPLES:
+                found.append(Comparison(base, other, phase, test(over, under)))
+    return found
+
+
+def lacking(comparisons: Sequence[Comparison], state: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Which phases of which groups of dtypes have no comparison, in words."""
+    return [
+        f"{phase} of base and {state}, timed in turn, in {name} ({MIN_SAMPLES} samples or more)"
+        for name, quantizations in groups.items()
+        for phase in PHASES
+        if not any(one.phase == phase and one.quantization in quantizations for one in comparisons)
+    ]
+
+
+def settle(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Each comparison's outcome.
+
+    Where all hold, or all fail, each test counts as it is: an intersection-union test (Berger 1982). Where only some
+    do, those were picked from many, and Holm's correction over them runs first.
+    """
+    outcomes = [_outcome(one.test.p_held, one.test.p_failed) for one in comparisons]
+    if len(set(outcomes)) > 1:
+        held = holm([one.test.p_held for one in comparisons])
+        failed = holm([one.test.p_failed for one in comparisons])
+        outcomes = [_outcome(*p_values) for p_values in zip(held, failed, strict=True)]
+    return [replace(one, outcome=outcome) for one, outcome in zip(comparisons, outcomes, strict=True)]
+
+
+def judge_comparisons(settled: Sequence[Comparison]) -> tuple[Judgement, str | None, float]:
+    """The verdict over settled comparisons, its condition, and the p value that it rests on."""
+    held, failed = ([one for one in settled if one.outcome == outcome] for outcome in ("held", "failed"))
+    if held and failed:
+        # That there is one which holds, and one which fails; Holm's factor is the number of comparisons.
+        p_value = len(settled) * max(min(one.test.p_held for one in held), min(one.test.p_failed for one in failed))
+        return "conditional", condition([one.facts for one in held], [one.facts for one in failed]), p_value
+    if len(failed) == len(settled):
+        return "refuted", None, max(one.test.p_failed for one in settled)
+    verdict: Judgement = "supported" if len(held) == len(settled) else "inconclusive"
+    return verdict, None, max(one.test.p_held for one in settled)
+
+
+def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str]) -> tuple[Mapping[str, Any], ...]:
+    """A row a comparison; ``words`` say an outcome."""
+    return tuple(
+        {
+            "case": name,
+            "phase": one.phase,
+            "base ms": median_ms(one.base, one.phase),
+            "adapter ms": median_ms(one.other, one.phase),
+            "ratio": one.test.ratio.value,
+            "low": one.test.ratio.low,
+            "high": one.test.ratio.high,
+            "outcome": words[one.outcome],
+            "unstable": one.unstable,
+        }
+        for one, name in zip(settled, labels([one.other for one in settled]), strict=True)
+    )
+
+
+def compared_keys(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return keys(record for one in comparisons for record in (one.base, one.other))
+
+
+def ranges(comparisons: Sequence[Comparison]) -> str:
+    """``1.2 to 1.5 in prefill, 1.1 to 1.8 in decode``."""
+    return ", ".join(
+        f"{span([one.test.ratio.value for one in comparisons if one.phase == phase])} in {phase}" for phase in PHASES
+    )
+
+
+def instability(comparisons: Sequence[Comparison]) -> str:
+    """A sentence on how many comparisons rest on unstable times; empty where none does."""
+    count = sum(one.unstable for one in comparisons)
+    return f" Times were unstable in {count} of {len(comparisons)} comparisons." if count else ""
+
+
+def _outcome(p_held: float, p_failed: float) -> Outcome:
+    return "held" if p_held <= ALPHA else "failed" if p_failed <= ALPHA else "undecided"
+
+
+def _usable(seconds: Sequence[float]) -> list[float]:
+    return [value for value in seconds if math.isfinite(value) and value > 0]

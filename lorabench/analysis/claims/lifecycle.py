@@ -1,0 +1,105 @@
+"""Reads what lifecycle cases observed, whatever is missing in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorabench.analysis.claims.evidence import Evidence, observed, samples
+from lorabench.analysis.statistics import Estimate
+from lorabench.record import Record
+
+MIB = 2**20
+
+
+def having(evidence: Evidence, part: str) -> list[Record]:
+    """Records with an adapter that observed ``lifecycle.<part>``, each identity once: the last."""
+    found = {
+        record.identity: record
+        for record in evidence.records
+        if isinstance(observed(record, f"lifecycle.{part}"), Mapping) and record.case.get("adapter") is not None
+    }
+    return list(found.values())
+
+
+def is_plain(record: Record) -> bool:
+    """Whether the case trains nothing but A and B: no bias, and no head that PEFT trains beside them."""
+    adapter = record.case.get("adapter") or {}
+    heads = adapter.get("task_type") in ("SEQ_CLS", "TOKEN_CLS") or (adapter.get("options") or {}).get(
+        "modules_to_save"
+    )
+    return adapter.get("bias") in (None, "none") and not heads
+
+
+def flag(record: Record, path: str) -> bool | None:
+    """``lifecycle.<path>`` where it is a truth value."""
+    value = observed(record, f"lifecycle.{path}")
+    return value if isinstance(value, bool) else None
+
+
+def number(record: Record, path: str) -> float | None:
+    """``lifecycle.<path>`` where it is a finite number."""
+    value = observed(record, f"lifecycle.{path}")
+    return value if _is_number(value) else None
+
+
+def integer(record: Record, path: str) -> int | None:
+    """``lifecycle.<path>`` where it is a whole number: a count, or bytes."""
+    value = number(record, path)
+    return None if value is None else int(value)
+
+
+def numbers(record: Record, path: str) -> list[float]:
+    """``lifecycle.<path>`` where it is a list of finite numbers; else empty."""
+    value = observed(record, f"lifecycle.{path}")
+    return list(value) if isinstance(value, list | tuple) and all(map(_is_number, value)) else []
+
+
+def names(record: Record, path: str) -> list[str] | None:
+    """``lifecycle.<path>`` where it is a list of names."""
+    value = observed(record, f"lifecycle.{path}")
+    return [str(name) for name in value] if isinstance(value, list | tuple) else None
+
+
+def median_ms(record: Record, phase: str) -> float | None:
+    """Median of a phase's samples, ms."""
+    timing = record.latency.get(phase)
+    return None if timing is None else timing.median_s * 1e3
+
+
+def timed_ms(record: Record, phase: str) -> Estimate | None:
+    """Median of a phase in ms with its interval and the number of its samples."""
+    timing = record.latency.get(phase)
+    if timing is None:
+        return None
+    low, high = timing.ci95_s
+    return Estimate(timing.median_s * 1e3, low * 1e3, high * 1e3, len(samples(record, phase)))
+
+
+def extra_peak_bytes(record: Record, phase: str) -> int | None:
+    """Bytes that a phase held at its peak beyond those on entering it."""
+    if record.memory is None or phase not in record.memory.phases:
+        return None
+    return record.memory.phases[phase].peak_bytes - record.memory.phases[phase].before_bytes
+
+
+def span(values: Sequence[float | None], unit: str = "", digits: int = 3) -> str:
+    """``1.2 to 3.4 ms``, or one number where they are equal; ``not measured`` where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not measured"
+    ends = dict.fromkeys(
+        f"{value:,.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}" for value in (min(known), max(known))
+    )
+    return " ".join([" to ".join(ends), unit]).strip()
+
+
+def took(what: str, records: Sequence[Record], phase: str) -> str:
+    """``Saving took 6.9 to 20.7 ms.``: the medians of ``records``."""
+    medians_ms = [one for record in records if (one := median_ms(record, phase)) is not None]
+    return f"{what} took {span(medians_ms, 'ms')}." if medians_ms else f"{what} was not timed."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

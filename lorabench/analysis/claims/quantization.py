@@ -1,0 +1,235 @@
+"""Loading in 8 bit: what it cuts, what that costs, and by which scheme it is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement
+from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
+from lorabench.analysis.claims.judging import not_tested
+from lorabench.analysis.claims.shapes import shapes_of
+from lorabench.analysis.claims.timing import timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib
+from lorabench.analysis.statistics import Estimate, median_ratio
+from lorabench.record import Record
+
+_HALF = 0.55
+_NO_CUT = 0.95
+_EXACT = 0.005
+_HALF_PRECISION = ("fp16", "bf16")
+_LOADED = {"task": "train", "kbit_preparation": False, "adapter": lambda adapter: adapter is not None}
+
+
+def _cuts(evidence: Evidence) -> Finding:
+    pairs = _by_model(evidence)
+    if not pairs:
+        return not_tested("training cases in int8 and in fp16 or bf16, alike in all else, with memory")
+    steps = _time_ratios(evidence, _LOADED, "step")
+    decodes = _time_ratios(evidence, {"task": "infer"}, "decode")
+    rows = [_cut_row(model, half, int8, steps.get(model), decodes.get(model)) for model, (half, int8) in pairs.items()]
+    worst, best = max(rows, key=lambda row: row["ratio"]), min(rows, key=lambda row: row["ratio"])
+    verdict, condition = _verdict(rows)
+    price = [f"dynamic memory {_span(row['dynamic ratio'] for row in rows)}"]
+    price += [f"a step {_span(row['step ratio'] for row in rows)}"] if any(row["step ratio"] for row in rows) else []
+    price += [f"a decoded token {_span(row['decode ratio'] for row in rows)}"] if decodes else []
+    return Finding(
+        verdict,
+        f"int8 takes {best['ratio']:.3f} of 16-bit static memory on {best['model']} and {worst['ratio']:.3f} on "
+        f"{worst['model']}, as computed ({best['computed'] or 0:.3f} and {worst['computed'] or 0:.3f}). The price, as "
+        f"a multiple of 16 bits: {', '.join(price)}.",
+        effect=worst["ratio"],
+        n=len(rows),
+        condition=condition,
+        evidence=keys(record for pair in pairs.values() for record in pair),
+        missing=() if steps else (TIMED_IN_TURN,),
+        rows=tuple(rows),
+    )
+
+
+def _by_model(evidence: Evidence) -> dict[str, tuple[Record, Record]]:
+    """One pair a model: at outlier threshold 0 where there is one, for dynamic bytes are honest there alone."""
+    found: dict[str, tuple[Record, Record]] = {}
+    for threshold in ((), (0.0,)):
+        where = {**_LOADED, **({"int8_threshold": threshold} if threshold else {})}
+        for dtype in reversed(_HALF_PRECISION):
+            for half, int8 in evidence.pairs("quantization", dtype, "int8", where):
+                if _static(half) and _static(int8) and _dynamic(half) and _dynamic(int8):
+                    found[str(setting(int8, "model"))] = (half, int8)
+    return found
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[Judgement, str | None]:
+    exact = [row for row in rows if row["computed"] is None or abs(row["ratio"] / row["computed"] - 1) <= _EXACT]
+    cut = [row for row in exact if row["ratio"] <= _NO_CUT]
+    halved = [row for row in cut if row["ratio"] <= _HALF]
+    if not cut:
+        return "refuted", None
+    if len(halved) == len(rows):
+        return "supported", None
+    others = [row for row in rows if row not in halved]
+    bound, half = (listed(f"{row['model']} ({row['ratio']:.3f})" for row in some) for some in (others, halved))
+    if not halved:
+        return "conditional", f"it cuts, but not to half, because embeddings and head stay: {bound}"
+    return "conditional", f"on {half}; not on {bound}, where embeddings and head hold more of the parameters"
+
+
+def _cut_row(model: str, half: Record, int8: Record, step: Estimate | None, decode: Estimate | None) -> dict[str, Any]:
+    shapes = shapes_of(int8)
+    adapter = 4 * (int8.proof.trainable_parameters if int8.proof else 0)
+    computed = None
+    if shapes is not None:
+        computed = (shapes.weight_bytes("int8") + adapter) / (shapes.weight_bytes("fp16") + adapter)
+    return {
+        "model": model,
+        "16-bit static MiB": mib(_static(half)),
+        "int8 static MiB": mib(_static(int8)),
+        "ratio": _static(int8) / _static(half),
+        "computed": computed,
+        "quantized parameters, %": None if shapes is None else 100 * shapes.quantized / shapes.parameters,
+        "outlier threshold": setting(int8, "int8_threshold"),
+        "dynamic ratio": _dynamic(int8) / _dynamic(half),
+        "peak ratio": (_static(int8) + _dynamic(int8)) / (_static(half) + _dynamic(half)),
+        "step ratio": step.value if step else None,
+        "step low": step.low if step else None,
+        "step high": step.high if step else None,
+        "decode ratio": decode.value if decode else None,
+    }
+
+
+def _time_ratios(evidence: Evidence, where: Where, phase: str) -> dict[str, Estimate]:
+    """int8's time by that of 16 bits, a model."""
+    found: dict[str, Estimate] = {}
+    for timed in timed_in_turn(evidence, "quantization", where, phase):
+        half = [one for one in timed if setting(one.record, "quantization") in _HALF_PRECISION]
+        int8 = [one for one in timed if setting(one.record, "quantization") == "int8"]
+        if half and int8:
+            found[str(setting(int8[0].record, "model"))] = median_ratio(int8[0].samples_s, half[0].samples_s)
+    return found
+
+
+def _span(values: Any) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "unknown"
+    ends = f"{min(known):.2f}"
+    return ends if max(known) - min(known) < 0.005 else f"{ends} to {max(known):.2f}"
+
+
+def _static(record: Record) -> int:
+    return (record.memory.static_bytes if record.memory else None) or 0
+
+
+def _dynamic(record: Record) -> int:
+    return (record.memory.dynamic_bytes if record.memory else None) or 0
+
+
+def _schemes(evidence: Evidence) -> Finding:
+    records = [record for record in evidence.records if _codes(record) is not None and _errors(record)]
+    if not records:
+        return not_tested("a lifecycle case in int8 with observed schemes")
+    record = next((one for one in reversed(records) if one.case.get("weights") == "pretrained"), records[-1])
+    codes, errors = _codes(record) or {}, _errors(record)
+    is_cpu = evidence.scope.device_type == "cpu"
+    differing, largest = codes["differing"], codes["largest_difference"]
+    is_absmax = differing == 0 if is_cpu else largest <= 1
+    skewed = {(one["scheme"], one["axis"]): one["relative_error"] for one in errors if one["tensor"] == "skewed"}
+    axes = [axis for axis in ("row", "tensor") if ("absmax", axis) in skewed and ("zero-point", axis) in skewed]
+    if not axes:
+        return not_tested("errors of both schemes on a skewed tensor", evidence=keys(records))
+    better = [axis for axis in axes if skewed["zero-point", axis] < skewed["absmax", axis]]
+    worse = [axis for axis in axes if axis not in better]
+    verdict: Judgement = "supported" if not worse else "conditional" if better else "refuted"
+    verdict = verdict if is_absmax else "refuted"
+    axis = axes[0]
+    return Finding(
+        verdict,
+        f"bitsandbytes' int8 codes differ from those of the absolute maximum in {differing:,} of "
+        f"{codes['compared']:,}, by {largest} at most; it has no zero point. On skewed values zero point errs by "
+        f"{100 * skewed['zero-point', axis]:.2f}% where absolute maximum errs by {100 * skewed['absmax', axis]:.2f}% "
+        f"(by {axis}).",
+        effect=differing / codes["compared"] if codes["compared"] else None,
+        n=codes["compared"],
+        condition=f"with one range for each {listed(better)}; not for each {listed(worse)}"
+        if verdict == "conditional"
+        else None,
+        evidence=keys([record]),
+        rows=tuple(_scheme_row(one) for one in errors),
+    )
+
+
+def _codes(record: Record) -> Mapping[str, int] | None:
+    found = observed(record, "schemes.absmax_codes")
+    names = ("compared", "differing", "largest_difference")
+    is_whole = isinstance(found, Mapping) and all(isinstance(found.get(name), int) for name in names)
+    return found if is_whole else None
+
+
+def _errors(record: Record) -> list[Mapping[str, Any]]:
+    found = observed(record, "schemes.errors")
+    names = ("tensor", "scheme", "axis", "relative_error", "bytes")
+    return [
+        one
+        for one in (found if isinstance(found, list | tuple) else ())
+        if isinstance(one, Mapping)
+        and all(name in one for name in names)
+        and isinstance(one["relative_error"], int | float)
+        and math.isfinite(one["relative_error"])
+    ]
+
+
+def _scheme_row(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "tensor": one["tensor"],
+        "scheme": f"{one['scheme']}, by {one['axis']}",
+        "error, %": 100 * one["relative_error"],
+        "bytes": one["bytes"],
+    }
+
+
+INT8_CUTS_STATIC = Claim(
+    id="int8-cuts-static",
+    chapter="3.1, 3.3.1",
+    title="8 bit cuts static memory",
+    hypothesis="Loading in 8 bit halves static memory.",
+    method="Static bytes of training cases in int8 and in 16 bits, alike in all else, are divided, and the ratio "
+    "compared with the computed one: a byte a weight and an fp32 scale an output for linear layers, two bytes for "
+    "embeddings, head and norms, four for adapters. Dynamic memory, step time and decode time (in turn) are its price; "
+    "they are read at outlier threshold 0 where there is such a case.",
+    refuted_by="Static memory that is not cut, or is over 0.5% off the computed.",
+    threshold=_HALF,
+    threshold_text="At most 0.55 of 16 bits counts as half; what stays in 16 bits is then a tenth of the parameters at "
+    "most. Above it the claim is conditional, and the bound is told model by model.",
+    unit="int8 / 16-bit static bytes, the worst model",
+    test=_cuts,
+    figure=Figure(
+        "bars", x="model", y="ratio", reference=0.5, x_label="", y_label="static memory in int8 / that in 16 bits"
+    ),
+    then="AutoModelForCausalLM.from_pretrained(name, load_in_8bit=True)",
+    now="AutoModelForCausalLM.from_pretrained(name, quantization_config=BitsAndBytesConfig(load_in_8bit=True))",
+    cause="bitsandbytes quantizes linear layers alone; transformers leaves the output head and what is tied to it.",
+    caveat={"cpu": "Only a GPU runs bitsandbytes' int8 kernels: a CPU's times in int8 say nothing about a GPU's."},
+)
+
+INT8_SCHEMES = Claim(
+    id="int8-schemes",
+    chapter="3.3.1",
+    title="Absolute maximum and zero point",
+    hypothesis="Two schemes turn numbers into 8 bits: absolute maximum, which 8-bit loading uses, and zero point, "
+    "which loses less where values are skewed.",
+    method="Both schemes are written as references. bitsandbytes' codes are compared with those of the absolute "
+    "maximum one by one; the error of each scheme (Frobenius norm, relative) is taken on weights, on "
+    "activations and on skewed values, by row and by tensor.",
+    refuted_by="Codes that are not those of the absolute maximum, or a zero point that loses as much on skewed values.",
+    threshold=0.0,
+    threshold_text="On a CPU no code may differ; on a GPU codes may be 1 apart, for its kernel divides approximately.",
+    unit="share of codes that differ from the absolute maximum's",
+    test=_schemes,
+    figure=Figure("bars", x="tensor", y="error, %", series="scheme", x_label="", y_label="error after 8 bits, %"),
+    then="from_pretrained(name, load_in_8bit=True)",
+    now="from_pretrained(name, quantization_config=BitsAndBytesConfig(load_in_8bit=True))",
+    cause="int8_vectorwise_quant in bitsandbytes/functional.py takes the absolute maximum of each row; no function of "
+    "bitsandbytes has a zero point.",
+    caveat={"cpu": "Only a GPU shows how its kernel's approximate division rounds."},
+)
