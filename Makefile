@@ -9,8 +9,11 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-bench: $(VENV)/.installed  ## run the shipped scenarios on this machine
-	$(BIN)/lorabench run scenarios/
+bench: $(VENV)/.installed  ## run the shipped scenarios on this machine and write reports/
+	@out=results/$$(date +%Y%m%d-%H%M%S)-bench.jsonl; code=0; \
+	$(BIN)/lorabench run scenarios/ --out "$$out" || code=$$?; \
+	case $$code in 0|4) $(BIN)/lorabench report "$$out" $(wildcard results/cpu/*.jsonl) --out reports || exit $$?;; esac; \
+	exit $$code
 
 test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit

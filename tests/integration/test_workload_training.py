@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from in_process import LLAMA, OPT, T5, built, measure, record, write_config
+from in_process import LLAMA, NO_PHASES, OPT, T5, built, measure, record, write_config
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
 from lorabench.case import Adapter, Case, Measure
 from lorabench.environment import Environment
 from lorabench.errors import InputError
 from lorabench.model.build import build_base
+from lorabench.workload import training
 
 MEASURE = Measure(warmup=1, steps=3)
 UNTIMED_STEPS = 5
@@ -90,6 +92,72 @@ def test_training_arms_that_are_timed_in_turn_keep_their_losses(case: Case) -> N
     # Recomputation repeats the same operations on the same numbers.
     assert plain["observations"]["losses"] == checkpointed["observations"]["losses"]
     assert [len(samples) for samples in plain["latency"].values()] == [MEASURE.steps] * 4
+
+
+@pytest.mark.parametrize("quantization", ["fp32", "int8", "nf4"])
+def test_training_changes_the_adapter_and_nothing_else(case: Case, quantization: Any) -> None:
+    [result] = measure(replace(case, quantization=quantization, compute_dtype="fp32"))
+    seen = result["observations"]["training"]
+    assert seen["base_unchanged"] is True
+    # Two layers: q_proj is 32 x 32, v_proj 32 x 16.
+    assert seen["trainable"] == {"lora": 2 * 8 * (64 + 48), "bias": 0, "head": 0, "other": 0}
+    assert seen["trainable"]["lora"] == result["proof"]["trainable_parameters"]
+    assert seen["update_norm"] > 0
+
+
+def test_the_update_of_the_reported_norm_is_that_of_all_steps(case: Case) -> None:
+    [result] = measure(case)
+    workload = built(case)
+    for _ in range(UNTIMED_STEPS + MEASURE.warmup + MEASURE.steps):
+        workload.step(NO_PHASES)
+    added = [
+        module.get_delta_weight("default").double().square().sum()
+        for module in workload.model.modules()
+        if isinstance(module, LoraLayer)
+    ]
+    norm = float(torch.stack(added).detach().sum().sqrt())
+    assert result["observations"]["training"]["update_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_a_base_that_changes_while_it_is_timed_is_reported(case: Case) -> None:
+    workload = built(case)
+    workload.begin_timing()
+    workload.step(NO_PHASES)
+    assert workload.observations()["training"]["base_unchanged"] is True
+    workload.model.get_input_embeddings().weight.data[5, 7] += 1e-6
+    assert workload.observations()["training"]["base_unchanged"] is False
+
+
+def test_full_fine_tuning_has_no_base_to_leave_alone(case: Case) -> None:
+    [result] = measure(replace(case, adapter=None))
+    seen = result["observations"]["training"]
+    assert seen["base_unchanged"] is None
+    assert seen["update_norm"] is None
+    assert seen["trainable"]["other"] == result["proof"]["total_parameters"]
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "reentrant", "non-reentrant"])
+def test_what_becomes_of_the_cache(case: Case, checkpointing: Any) -> None:
+    off, on = (
+        measure(replace(case, gradient_checkpointing=checkpointing, use_cache=use_cache))[0]
+        for use_cache in (False, True)
+    )
+    without, seen = (result["observations"]["training"]["cache"] for result in (off, on))
+    assert without == {"asked": False, "returned": False, "config_after": False, "warnings": []}
+    assert (seen["asked"], seen["config_after"]) == (True, True)
+    # transformers switches it off itself where layers are recomputed, and says so.
+    assert seen["returned"] == (checkpointing == "none")
+    assert len(seen["warnings"]) == (checkpointing != "none")
+    assert off["observations"]["losses"] == on["observations"]["losses"]
+
+
+def test_what_is_observed_beside_takes_no_bytes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    [watched] = measure(case)
+    monkeypatch.setattr(training, "CacheWatch", lambda model: None)
+    monkeypatch.setattr(training, "digests", lambda tensors: {})
+    monkeypatch.setattr(training.Training, "_facts", lambda workload: {})
+    [bare] = measure(case)
+    assert watched["memory"] == bare["memory"]
 
 
 def bytes_of(tensors: Any) -> int:

@@ -92,7 +92,7 @@ def test_each_command_explains_itself(cli, command):
     [
         ([], ["Missing command"]),
         (["rnu"], ["No such command 'rnu'", "run"]),
-        (["claims"], ["No such command"]),
+        (["claimz"], ["No such command"]),
         (["run"], ["Missing argument"]),
         (["run", "--devce", "cpu"], ["--devce", "--device"]),
         (["run", "x.yaml", "--device", "gpu"], ["--device", "gpu", "cpu"]),

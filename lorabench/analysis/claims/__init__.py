@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from lorabench.analysis.claims.judging import judge
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lorabench.analysis.claims.claim import Claim, Verdict
+    from lorabench.results import Results
 
 __all__ = ["judge"]
+
+
+def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> list[Verdict]:
+    """See :func:`lorabench.analysis.claims.judging.judge`; imported here, for it needs scipy and statsmodels."""
+    from lorabench.analysis.claims import judging
+
+    return judging.judge(results, claims)

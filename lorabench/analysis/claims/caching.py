@@ -48,14 +48,14 @@ def _test(evidence: Evidence) -> Finding:
 
 def _row(off: Record, on: Record) -> dict[str, Any]:
     """A pair without and with use_cache. It goes wrong where checkpointing meets a cache, or the cache changes it."""
-    returned, warnings = observed(on, "training.cache.returned"), observed(on, "training.cache.warnings")
+    returned = observed(on, "training.cache.returned")
     same_losses = observed(off, "losses") == observed(on, "losses")
     mode = setting(on, "gradient_checkpointing")
     return {
         "case": f"{setup(on)} {mode}",
         "checkpointing": mode,
         "cache returned": returned,
-        "warned": bool(warnings),
+        "warned": bool(_warnings(on)),
         "losses equal": same_losses,
         "dynamic MiB without cache": mib(_dynamic(off)),
         "dynamic MiB with cache": mib(_dynamic(on)),
@@ -83,8 +83,13 @@ def _dynamic(record: Record) -> int:
     return (record.memory.dynamic_bytes if record.memory else None) or 0
 
 
+def _warnings(record: Record) -> list[str]:
+    found = observed(record, "training.cache.warnings")
+    return [str(line) for line in found] if isinstance(found, list | tuple) else []
+
+
 def _told_what_happens(under: list[tuple[Record, Record]], wrong: list[str]) -> str:
-    lines = [line for _, on in under for line in observed(on, "training.cache.warnings") or () if isinstance(line, str)]
+    lines = [line for _, on in under for line in _warnings(on)]
     said = f', and warn: "{lines[0]}"' if lines else ""
     if not wrong:
         return (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Judgement
-from lorabench.analysis.claims.conditions import Facts, condition, facts, labels
+from lorabench.analysis.claims.conditions import Facts, condition, facts, in_order, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, samples, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
 from lorabench.analysis.statistics import ALPHA, Estimate, holm
@@ -58,7 +58,10 @@ def compare(
 ) -> list[Comparison]:
     """Every base and every ``state`` that were timed in turn, in both phases; too few samples are left out."""
     found = []
-    for base, other in evidence.pairs("adapter_state", "base", state, {"task": "infer"}, in_turn=True):
+    pairs = evidence.pairs("adapter_state", "base", state, {"task": "infer"}, in_turn=True)
+    bases = {other.identity: base for base, other in pairs}
+    for other in in_order(other for _, other in pairs):
+        base = bases[other.identity]
         for phase in PHASES:
             over, under = _usable(samples(other, phase)), _usable(samples(base, phase))
             if min(len(over), len(under)) >= MIN_SAMPLES:

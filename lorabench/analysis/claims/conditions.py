@@ -39,6 +39,8 @@ _PHRASES = {
     "weights": "with {} weights",
     "model": "on {}",
 }
+# What reads better in this order than in the alphabet's.
+_ORDERED = {"quantization": ("fp32", "fp16", "bf16", "int8", "nf4"), "adapter.bias": ("none", "all", "lora_only")}
 _NAMING = ("state", "phase", "quantization", "model")
 _NAMED = 4
 
@@ -49,6 +51,17 @@ def facts(record: Record, **more: Any) -> Facts:
     if settings["quantization"] != "int8":
         del settings["int8_threshold"]
     return {**settings, **more}
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By their settings, the quantization first: a run shuffles its cases, and findings shall read alike each time."""
+
+    def order(record: Record) -> list[tuple[int, float, str]]:
+        values = facts(record)
+        names = ("quantization", *(name for name in values if name not in ("quantization", "int8_threshold")))
+        return [_rank(name, values[name]) for name in (*names, "int8_threshold") if name in values]
+
+    return sorted(records, key=order)
 
 
 def decide(held: Sequence[Facts], failed: Sequence[Facts]) -> tuple[Judgement, str | None]:
@@ -125,6 +138,13 @@ def _some(names: Iterable[str]) -> list[str]:
     several = list(dict.fromkeys(names))
     more = len(several) - _NAMED
     return several[:_NAMED] + ([f"in {more} more"] if more > 0 else [])
+
+
+def _rank(name: str, value: Any) -> tuple[int, float, str]:
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    known = _ORDERED.get(name, ())
+    return (0, float(known.index(value)), "") if value in known else (1, 0.0, format_value(value))
 
 
 def _value(one: Facts, name: str) -> str:

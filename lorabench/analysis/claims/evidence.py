@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from operator import itemgetter
 from typing import Any
 
 from lorabench.analysis.claims.claim import Scope
@@ -25,9 +27,12 @@ _APPLIES_TO = {"int8_threshold": ("int8",), "double_quantization": ("nf4",), "co
 
 def setting(record: Record, name: str) -> Any:
     """One setting of the record's case; dots reach inside the adapter. None where there is none."""
+    if "." not in name:
+        return record.case.get(name)
     value: Any = record.case
     for part in name.split("."):
-        if not isinstance(value, Mapping):
+        # The plain kind first: asking an abstract class is slow, and this is asked a million times.
+        if not isinstance(value, (dict, Mapping)):
             return None
         value = value.get(part)
     return value
@@ -37,7 +42,8 @@ def observed(record: Record, path: str) -> Any:
     """``observed(record, "lifecycle.merge.weights_equal")``; None where it was not observed."""
     value: Any = record.observations
     for part in path.split("."):
-        if not isinstance(value, Mapping):
+        # The plain kind first: asking an abstract class is slow, and this is asked a million times.
+        if not isinstance(value, (dict, Mapping)):
             return None
         value = value.get(part)
     return value
@@ -57,6 +63,11 @@ class Evidence:
     records: tuple[Record, ...]
     others: tuple[Record, ...] = ()
 
+    @cached_property
+    def _settings(self) -> dict[int, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """By a record's ``id()``, what :func:`_settings` says. Once for all claims, for each lines up every record."""
+        return {id(record): _settings(record) for record in self.records}
+
     def where(self, where: Where | None = None, **settings: Any) -> list[Record]:
         """Records with these settings, in the order of the file. Keyword settings are for names without dots."""
         return [record for record in self.records if fits(record, {**(where or {}), **settings})]
@@ -70,13 +81,15 @@ class Evidence:
         ``ignoring``. A case that several scenarios ran counts once: the last record. ``in_turn`` asks for records that
         were timed in turn in one process, which times that are compared must be; without it, bytes are fine.
         """
-        alike: dict[str, dict[str, Record]] = {}
+        alike: dict[tuple[Any, ...], dict[str, Record]] = {}
+        dropped = (axis, *_FOLLOW.get(axis, ()), *ignoring)
         for record in self.where(where):
             if in_turn and record.group is None:
                 continue
-            value = json.dumps(setting(record, axis), sort_keys=True)
-            same = _all_but(record, axis, ignoring) + (f"|{record.group}|{record.repeat}" if in_turn else "")
-            alike.setdefault(same, {})[value] = record
+            names, texts = self._settings[id(record)]
+            kept, take = _kept(names, dropped)
+            same = (kept, take(texts), *((record.group, record.repeat) if in_turn else ()))
+            alike.setdefault(same, {})[_as_json(setting(record, axis))] = record
         found = [sorted(records.values(), key=lambda one: _order(setting(one, axis))) for records in alike.values()]
         return [records for records in found if len(records) > 1]
 
@@ -117,7 +130,7 @@ def label(record: Record, *names: str) -> str:
 
 
 def _matches(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Callable):  # type: ignore[arg-type]
+    if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, set | frozenset | tuple):
         return any(_equal(value, one) for one in wanted)
@@ -134,19 +147,27 @@ def _applies(record: Record, name: str) -> bool:
     return name not in _APPLIES_TO or record.case.get("quantization") in _APPLIES_TO[name]
 
 
-def _all_but(record: Record, axis: str, ignoring: Sequence[str]) -> str:
+def _settings(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the settings that apply to a record, those of the adapter dotted, in order; and each setting as JSON."""
     settings = {name: value for name, value in record.case.items() if name not in _NOT_SETTINGS}
     if isinstance(settings.get("adapter"), Mapping):
         adapter = settings.pop("adapter")
         settings |= {f"adapter.{name}": value for name, value in adapter.items()}
-    settings = {name: value for name, value in settings.items() if _applies(record, name)}
-    dropped = (axis, *_FOLLOW.get(axis, ()), *ignoring)
-    kept = {
-        name: value
-        for name, value in settings.items()
-        if not any(name == gone or name.startswith(f"{gone}.") for gone in dropped)
-    }
-    return json.dumps(kept, sort_keys=True)
+    names = tuple(sorted(name for name in settings if _applies(record, name)))
+    return names, tuple(json.dumps(settings[name], sort_keys=True) for name in names)
+
+
+@cache
+def _kept(names: tuple[str, ...], dropped: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[tuple[str, ...]], Any]]:
+    """Those of ``names`` that are neither ``dropped`` nor inside of what is, and what takes their settings out."""
+    inside = tuple(f"{gone}." for gone in dropped)
+    places = [i for i, name in enumerate(names) if name not in dropped and not name.startswith(inside)]
+    return tuple(names[i] for i in places), itemgetter(*places)
+
+
+def _as_json(value: Any) -> str:
+    # The plain ones, which most are, without an encoder.
+    return repr(value) if type(value) in (int, str) else json.dumps(value, sort_keys=True)
 
 
 def _order(value: Any) -> tuple[bool, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding
-from lorabench.analysis.claims.conditions import decide, facts, labels
+from lorabench.analysis.claims.conditions import decide, facts, in_order, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, observed
 from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import flag, having, integer, is_plain, median_ms, names, number, span, took
@@ -18,7 +18,9 @@ _GRADIENTS = "training cases that count the adapter's gradients and compare the 
 
 def _test_injection(evidence: Evidence) -> Finding:
     injected = [record for record in having(evidence, "modules") if _module_problems(record) is not None]
-    trained = list({record.identity: record for record in evidence.where(task="train") if _is_trained(record)}.values())
+    trained = in_order(
+        {record.identity: record for record in evidence.where(task="train") if _is_trained(record)}.values()
+    )
     silent = [record for record in evidence.others if _silent(record)]
     missing = [
         text

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorabench.analysis.claims.conditions import in_order
 from lorabench.analysis.claims.evidence import Evidence, observed, samples
 from lorabench.analysis.statistics import Estimate
 from lorabench.record import Record
@@ -14,13 +15,16 @@ MIB = 2**20
 
 
 def having(evidence: Evidence, part: str) -> list[Record]:
-    """Records with an adapter that observed ``lifecycle.<part>``, each identity once: the last."""
+    """Records with an adapter that observed ``lifecycle.<part>``, sorted by setting.
+
+    An identity that several files hold counts once: the last.
+    """
     found = {
         record.identity: record
         for record in evidence.records
         if isinstance(observed(record, f"lifecycle.{part}"), Mapping) and record.case.get("adapter") is not None
     }
-    return list(found.values())
+    return in_order(found.values())
 
 
 def is_plain(record: Record) -> bool:

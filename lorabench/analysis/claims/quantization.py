@@ -134,7 +134,9 @@ def _schemes(evidence: Evidence) -> Finding:
     is_cpu = evidence.scope.device_type == "cpu"
     differing, largest = codes["differing"], codes["largest_difference"]
     is_absmax = differing == 0 if is_cpu else largest <= 1
-    skewed = {(one["scheme"], one["axis"]): one["relative_error"] for one in errors if one["tensor"] == "skewed"}
+    skewed = {
+        (str(one["scheme"]), str(one["axis"])): one["relative_error"] for one in errors if one["tensor"] == "skewed"
+    }
     axes = [axis for axis in ("row", "tensor") if ("absmax", axis) in skewed and ("zero-point", axis) in skewed]
     if not axes:
         return not_tested("errors of both schemes on a skewed tensor", evidence=keys(records))

@@ -105,12 +105,13 @@ def _byte_lines(ranks: list[Record], item_bytes: int) -> dict[str, tuple[Line, f
 def _row(record: Record, smallest: Record, slope: int, item_bytes: int) -> dict[str, Any]:
     rank = setting(record, "adapter.rank")
     gradients, optimizer = _gradients(record), _optimizer(record)
+    total = record.proof.total_parameters if record.proof else 0
     return {
         "model": setup(record),
         "rank": rank,
         "parameters": _trainable(record),
         "r x (in + out)": rank * slope,
-        "share of all, %": 100 * _trainable(record) / record.proof.total_parameters if record.proof else None,
+        "share of all, %": 100 * _trainable(record) / total if total else None,
         "static MiB": mib(_static(record)),
         "adapter MiB": mib(item_bytes * _trainable(record)),
         "gradients MiB": None if gradients is None else mib(gradients),

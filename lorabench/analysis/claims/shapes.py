@@ -116,6 +116,10 @@ def shapes_of(record: Record) -> Shapes | None:
     preset = PRESETS.get(str(record.case.get("model")))
     if preset is None or record.case.get("architecture") not in ("", None, preset.digest):
         return None
+    adapter = record.case.get("adapter") or {}
+    if preset.model_type in ("t5", "bert") and adapter.get("task_type") == "TOKEN_CLS":
+        # A token classifier has no decoder in T5, and no pooler in BERT.
+        return None
     return shapes(str(record.case["model"]))
 
 

@@ -42,7 +42,7 @@ def timed_in_turn(
     """As :meth:`Evidence.series`, of records that were timed in turn, with the samples of repeats and seeds pooled."""
     pooled: dict[tuple[str, ...], dict[str, Timed]] = {}
     for records in evidence.series(axis, where, ignoring=ignoring, in_turn=True):
-        timed = [record for record in records if samples(record, phase)]
+        timed = [record for record in records if samples(record, phase) and min(samples(record, phase)) > 0]
         known = pooled.setdefault(tuple(record.key for record in timed), {})
         for record in timed:
             before = known[record.key].samples_s if record.key in known else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ from lorabench.case import Case
 from lorabench.scenario import Scenario, load_scenarios
 
 FOLDER = Path(__file__).parents[3] / "scenarios"
-ON = {device: {scenario.name: scenario for scenario in load_scenarios([FOLDER], device)} for device in ("cpu", "cuda")}
+DEVICES = ("cpu", "cuda")
+ON = {device: {scenario.name: scenario for scenario in load_scenarios([FOLDER], device)} for device in DEVICES}
+LEARNING = {
+    device: {scenario.name: scenario for scenario in load_scenarios([FOLDER / "learning"], device)}
+    for device in DEVICES
+}
+LIVES = {"lifecycle", "lifecycle-bias", "adapter-count"}
+"""Held in test_lives.py."""
 
 
 def values(scenario: Scenario, axis: str) -> list[object]:
@@ -24,7 +32,7 @@ def all_cases(device: str) -> list[Case]:
 
 @pytest.mark.parametrize("device", ON)
 def test_one_question_a_file_named_like_it(device: str) -> None:
-    for name, scenario in ON[device].items():
+    for name, scenario in (ON[device] | LEARNING[device]).items():
         assert Path(scenario.file).stem == name
         assert scenario.question.endswith("?")
 
@@ -35,7 +43,19 @@ def test_one_question_a_file_named_like_it(device: str) -> None:
     [
         ("quantization", "quantization", ["fp32", "fp16", "bf16", "int8", "nf4"]),
         ("checkpointing", "gradient_checkpointing", ["none", "reentrant", "non-reentrant"]),
-        ("checkpointing", "quantization", ["bf16", "int8", "nf4"]),
+        ("checkpointing", "quantization", ["fp16", "bf16", "int8", "nf4"]),
+        ("checkpointing-time", "gradient_checkpointing", ["none", "non-reentrant"]),
+        ("cache", "use_cache", [False, True]),
+        ("cache", "gradient_checkpointing", ["none", "reentrant", "non-reentrant"]),
+        ("int8", "quantization", ["fp16", "int8"]),
+        ("int8-inference", "quantization", ["fp16", "int8"]),
+        ("adapter-latency", "adapter.rank", [8, 64]),
+        ("adapter-latency", "adapter_state", ["base", "unmerged", "merged"]),
+        (
+            "task-types",
+            "adapter.task_type",
+            ["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM"],
+        ),
         ("rank", "adapter.rank", [1, 2, 4, 8, 16, 32, 64, 128, 256]),
         ("bias-modes", "adapter.bias", ["none", "all", "lora_only"]),
         ("kbit-preparation", "kbit_preparation", [False, True]),
@@ -52,15 +72,18 @@ def test_what_is_varied(device: str, name: str, axis: str, expected: list[object
 def test_the_files_that_are_asked_for() -> None:
     others = {"batch-size", "sequence-length", "dropout", "target-modules", "full-fine-tuning", "model-size", "padding"}
     varied = {"quantization", "checkpointing", "rank", "bias-modes", "kbit-preparation", "optimizer", "attention"}
-    assert set(ON["cpu"]) == set(ON["cuda"]) == others | varied | {"adapter-state"}
+    inferred = {"adapter-state", "adapter-latency", "int8-inference"}
+    for_claims = {"checkpointing-time", "cache", "task-types", "int8"}
+    assert set(ON["cpu"]) == set(ON["cuda"]) == others | varied | inferred | for_claims | LIVES
+    assert set(LEARNING["cpu"]) == set(LEARNING["cuda"]) == {"alpha", "int8-preparation", "schemes"}
 
 
 @pytest.mark.parametrize("device", ON)
 def test_int8_with_a_threshold_is_never_alone(device: str) -> None:
     """Outlier columns of random weights are an accident of the initialisation: threshold 0 is shown beside it."""
-    for scenario in ON[device].values():
-        thresholds = {case.int8_threshold for case in scenario.cases if case.quantization == "int8"}
-        assert thresholds in (set(), {0.0}, {0.0, 6.0})
+    for scenario in (ON[device] | LEARNING[device]).values():
+        int8 = [case for case in scenario.cases if case.quantization == "int8" and case.weights == "random"]
+        assert {case.int8_threshold for case in int8} in (set(), {0.0}, {0.0, 6.0})
     assert {case.int8_threshold for case in ON[device]["quantization"].cases if case.quantization == "int8"} == {
         0.0,
         6.0,
@@ -77,29 +100,99 @@ def test_every_8_bit_optimizer_has_8_bit_state(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ON)
-def test_adapter_states_are_compared_in_one_process(device: str) -> None:
-    groups: dict[str | None, list[str]] = {}
-    for case in ON[device]["adapter-state"].cases:
-        assert case.task == "infer"
-        groups.setdefault(case.group, []).append(case.adapter_state)
+@pytest.mark.parametrize("name", ["adapter-state", "adapter-latency"])
+def test_adapter_states_are_compared_in_one_process(device: str, name: str) -> None:
+    groups = groups_of(ON[device][name])
+    assert all(case.task == "infer" for case in ON[device][name].cases)
+    assert all([case.adapter_state for case in group] == ["base", "unmerged", "merged"] for group in groups)
+
+
+@pytest.mark.parametrize("device", ON)
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("dropout", "adapter"),
+        ("target-modules", "adapter"),
+        ("checkpointing-time", "gradient_checkpointing"),
+        ("cache", "use_cache"),
+        ("int8", "quantization"),
+        ("int8-inference", "quantization"),
+    ],
+)
+def test_times_that_a_claim_compares_are_taken_in_turn(device: str, name: str, field: str) -> None:
+    """A group's cases differ in what is compared and in nothing else."""
+    for group in groups_of(ON[device][name]):
+        first, *others = group
+        assert others
+        for case in others:
+            assert getattr(case, field) != getattr(first, field)
+            assert replace(case, axes=first.axes, **{field: getattr(first, field)}) == first
+
+
+def groups_of(scenario: Scenario) -> list[list[Case]]:
+    """The cases that are timed together; all cases of the scenario must be."""
+    groups: dict[str | None, list[Case]] = {}
+    for case in scenario.cases:
+        groups.setdefault(case.group, []).append(case)
     assert None not in groups
-    assert all(states == ["base", "unmerged", "merged"] for states in groups.values())
+    return list(groups.values())
+
+
+@pytest.mark.parametrize("device", ON)
+def test_what_claims_of_the_guide_need(device: str) -> None:
+    cases = all_cases(device)
+    latency = [case for case in cases if case.task == "infer" and case.adapter is not None]
+    assert {case.quantization for case in latency} >= {"fp16", "int8"}
+    assert len({case.batch_size for case in latency}) >= 2
+    assert len({case.adapter.target_modules for case in latency if case.adapter is not None}) >= 3
+    assert len({case.model for case in ON[device]["int8"].cases}) >= 3
+    assert len({case.model for case in ON[device]["model-size"].cases}) >= 3
+    assert {case.adapter is None for case in ON[device]["full-fine-tuning"].cases} == {True, False}
+    assert {case.adapter is None for case in ON[device]["checkpointing-time"].cases} == {True, False}
+
+
+def test_learning_is_from_real_text_with_several_seeds() -> None:
+    for name in ("alpha", "int8-preparation"):
+        cases = LEARNING["cpu"][name].cases
+        assert {(case.weights, case.data) for case in cases} == {("pretrained", "text")}
+        assert {case.seed for case in cases} == {0, 1, 2}
+    assert {case.learning_rate for case in LEARNING["cpu"]["alpha"].cases} == {1e-3}
+    [schemes] = LEARNING["cpu"]["schemes"].cases
+    assert (schemes.task, schemes.weights, schemes.quantization) == ("lifecycle", "pretrained", "int8")
+
+
+def test_each_scaling_meets_every_rank() -> None:
+    scales: dict[str, set[int]] = {"alpha / rank": set(), "none": set(), "rank-stabilised": set()}
+    for case in LEARNING["cpu"]["alpha"].cases:
+        adapter = case.adapter
+        assert adapter is not None
+        if adapter.rslora:
+            scales["rank-stabilised"].add(adapter.rank)
+        elif adapter.alpha == 16:
+            scales["alpha / rank"].add(adapter.rank)
+        if adapter.alpha == adapter.rank and not adapter.rslora:
+            scales["none"].add(adapter.rank)
+    assert set(map(tuple, map(sorted, scales.values()))) == {(4, 16, 64)}
 
 
 def test_cpu_cases_are_small() -> None:
     """`make bench` has five minutes on two cores, and a process costs over a second of each case."""
-    cases = all_cases("cpu")
+    cases = [case for case in all_cases("cpu") if case.task != "lifecycle"]
     processes = {(case.key, case.seed, case.group) for case in cases}
-    assert len(processes) <= 70
+    assert len(processes) <= 140
     for case in cases:
-        assert case.model in ("llama-tiny", "llama-mini", "opt-tiny", "smollm2-135m")
+        assert case.model in ("llama-tiny", "llama-mini", "opt-tiny", "smollm2-135m", "gpt2", "t5-small")
         assert case.batch_size * case.sequence_length <= 1024
+        if case.model in ("gpt2", "t5-small"):
+            assert case.sequence_length <= 64
         # A 16-bit backward pass without instructions for it is the slowest thing a CPU meets here.
         if case.task == "train" and case.quantization != "fp32":
             assert case.batch_size * case.sequence_length <= 32
+            assert case.model != "smollm2-135m"
 
 
 def test_cuda_cases_are_of_real_models() -> None:
     for case in all_cases("cuda"):
         assert "tiny" not in case.model
-        assert case.measure.steps == 30
+        if case.task != "lifecycle":
+            assert case.measure.steps == (12 if case.task == "infer" else 30)

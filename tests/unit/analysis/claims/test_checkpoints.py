@@ -47,7 +47,11 @@ def test_biases_and_heads_are_the_condition(make_record):
     )
     # The adapter's own file decides the effect, not one with biases in it.
     assert finding.effect == 1.0
-    assert finding.rows[1]["problem"] == "saves q_proj.base_layer.bias and 1 more"
+    assert {row["problem"] for row in finding.rows} == {
+        None,
+        "saves q_proj.base_layer.bias and 1 more",
+        "saves score.weight",
+    }
 
 
 def test_biases_that_are_saved_without_known_bytes_still_count(make_record):

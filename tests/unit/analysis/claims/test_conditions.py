@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lives import life
 
-from lorabench.analysis.claims.conditions import condition, decide, facts, labels, listed
+from lorabench.analysis.claims.conditions import condition, decide, facts, in_order, labels, listed
 
 
 def at(**settings):
@@ -82,6 +82,29 @@ def test_labels_tell_cases_apart_by_what_is_unusual(make_record):
     ]
     assert labels(records) == ["fp32", "bf16", "fp32 bias=all opt-tiny", "fp32 adapter_count=8"]
     assert labels(records, "adapter_count")[3] == "fp32"
+
+
+def test_the_order_of_a_shuffled_run_does_not_show(make_record):
+    records = [
+        life(make_record, adapter_count=64),
+        life(make_record, quantization="int8"),
+        life(make_record, adapter={"bias": "lora_only"}),
+        life(make_record, adapter_count=8),
+        life(make_record, adapter={"bias": "all"}),
+        life(make_record, quantization="fp16"),
+        life(make_record),
+    ]
+    wanted = [
+        "fp32",
+        "fp32 adapter_count=8",
+        "fp32 adapter_count=64",
+        "fp32 bias=all",
+        "fp32 bias=lora_only",
+        "fp16",
+        "int8",
+    ]
+    for shuffled in (records, records[::-1], records[3:] + records[:3]):
+        assert labels(in_order(shuffled)) == wanted
 
 
 def test_listed():

@@ -1,0 +1,162 @@
+"""Verdicts as the page shows them: by chapter at a glance, then a card a claim."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lorabench.analysis.claims.claim import Claim, Judgement, Verdict
+from lorabench.report.page.quantities import Table, interval, number, quantity, split_unit, table
+
+JUDGEMENTS: tuple[Judgement, ...] = ("supported", "conditional", "refuted", "inconclusive", "not tested")
+MEANINGS: dict[Judgement, str] = {
+    "supported": "the numbers bear the claim out",
+    "conditional": "holds under a named condition and fails outside it",
+    "refuted": "the numbers contradict the claim",
+    "inconclusive": "the interval spans the threshold: these samples cannot tell",
+    "not tested": "the records lack a case that the test needs",
+}
+MOST_ROWS = 60
+"""Rows of a claim's table that a card shows."""
+_CHAPTERS = {
+    "2": "Choosing the settings",
+    "3": "Memory, 8 bit and checkpointing",
+    "4": "What happens inside",
+    "5": "Saving and restoring",
+    "6": "Latency at inference",
+    "7": "Several adapters on one base",
+}
+_DEVICES = {"cuda": 0, "cpu": 1, "fake": 2}
+
+
+@dataclass(frozen=True)
+class Scoped:
+    """A verdict of one scope, in words. ``figure`` names its files, where it has one."""
+
+    verdict: Verdict
+    place: str
+    figure: str | None
+    table: Table | None
+
+    @property
+    def judgement(self) -> Judgement:
+        return self.verdict.finding.verdict
+
+    @property
+    def effect(self) -> str | None:
+        finding = self.verdict.finding
+        return None if finding.effect is None else quantity(finding.effect, split_unit(self.verdict.claim.unit)[0])
+
+    @property
+    def measured(self) -> str:
+        """What the effect is a number of, where its unit does not say it."""
+        return split_unit(self.verdict.claim.unit)[1]
+
+    @property
+    def brief(self) -> str | None:
+        """The effect in three digits, where it can be understood without being told what is measured."""
+        effect, (sign, measured) = self.verdict.finding.effect, split_unit(self.verdict.claim.unit)
+        if effect is None or (measured and not sign and " / " not in measured):
+            return None
+        return quantity(effect, sign or "ratio", 3)
+
+    @property
+    def ci95(self) -> str | None:
+        finding = self.verdict.finding
+        return None if finding.ci95 is None else interval(finding.ci95, split_unit(self.verdict.claim.unit)[0])
+
+    @property
+    def n(self) -> str | None:
+        return None if self.verdict.finding.n is None else number(self.verdict.finding.n)
+
+    @property
+    def p_value(self) -> str | None:
+        p_value = self.verdict.finding.p_value
+        if p_value is None:
+            return None
+        return "< 0.0001" if p_value < 1e-4 else number(p_value, 2)
+
+    @property
+    def missing(self) -> str:
+        """The cases that the records lack, where the summary does not name them already."""
+        finding = self.verdict.finding
+        return "; ".join(one for one in finding.missing if one not in finding.summary)
+
+    @property
+    def caveat(self) -> str | None:
+        """What only another device can show."""
+        return (self.verdict.claim.caveat or {}).get(self.verdict.scope.device_type)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A claim with its verdicts: ``primary`` stands in the head, ``others`` below it."""
+
+    claim: Claim
+    primary: Scoped
+    others: tuple[Scoped, ...]
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Keys of the records behind the verdicts of all scopes."""
+        found = (key for scoped in (self.primary, *self.others) for key in scoped.verdict.finding.evidence)
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Chapter:
+    number: str
+    title: str
+    cards: tuple[Card, ...]
+
+
+def cards(verdicts: Iterable[Verdict]) -> tuple[Card, ...]:
+    """A card for each claim, in the order in which the claims first come up."""
+    by_claim: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_claim.setdefault(verdict.claim.id, []).append(verdict)
+    return tuple(_card(sorted(members, key=_precedence)) for members in by_claim.values())
+
+
+def chapters(members: Sequence[Card]) -> tuple[Chapter, ...]:
+    """The cards by the chapter that gives the advice last and in most detail."""
+    by_number: dict[str, list[Card]] = {}
+    for card in members:
+        by_number.setdefault(_chapter(card), []).append(card)
+    return tuple(Chapter(number, _CHAPTERS.get(number, ""), tuple(group)) for number, group in by_number.items())
+
+
+def counts(members: Iterable[Card]) -> dict[Judgement, int]:
+    """How many claims came out how, by their primary verdicts; all judgements, in order."""
+    seen = Counter(card.primary.judgement for card in members)
+    return {judgement: seen[judgement] for judgement in JUDGEMENTS}
+
+
+def _card(verdicts: Sequence[Verdict]) -> Card:
+    claim = verdicts[0].claim
+    scoped = [_scoped(verdict, number) for number, verdict in enumerate(verdicts)]
+    return Card(claim, scoped[0], tuple(scoped[1:]))
+
+
+def _scoped(verdict: Verdict, number: int) -> Scoped:
+    rows = verdict.finding.rows
+    name = f"claim-{verdict.claim.id}" + (f"-{number + 1}" if number else "")
+    drawn = verdict.claim.figure is not None and any(row.get(verdict.claim.figure.y) is not None for row in rows)
+    return Scoped(verdict, _place(verdict), name if drawn else None, table(rows, MOST_ROWS) if rows else None)
+
+
+def _place(verdict: Verdict) -> str:
+    scope = verdict.scope
+    return f"{scope.device_name} (predicted)" if scope.source == "predicted" else scope.device_name
+
+
+def _precedence(verdict: Verdict) -> tuple[bool, bool, bool, int]:
+    """What was tested before what was not; then what was made here, what was measured, and a GPU."""
+    scope = verdict.scope
+    untested = verdict.finding.verdict == "not tested"
+    return untested, scope.committed, scope.source == "predicted", _DEVICES[scope.device_type]
+
+
+def _chapter(card: Card) -> str:
+    return card.claim.chapter.rpartition(",")[2].strip().partition(".")[0]

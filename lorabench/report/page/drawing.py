@@ -1,0 +1,76 @@
+"""Draws figures in processes of their own, which get ready while the files are still being read.
+
+They alone import matplotlib.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lorabench.analysis.claims.claim import Figure
+from lorabench.report.page.scenarios import Row
+
+if TYPE_CHECKING:
+    from lorabench.report.page.canvas import Drawn
+
+_MOST_PROCESSES = 4
+
+
+class Drawing:
+    """Takes figures in and gives them back by name."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+        self._drawn: dict[str, Future[Drawn]] = {}
+
+    def claim(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Starts the figure of a claim's table."""
+        self._drawn[name] = self._pool.submit(_claim, name, figure, tuple(map(dict, rows)))
+
+    def scenario(self, name: str, phases: Sequence[str], rows: Sequence[Row]) -> None:
+        """Starts the figure of a scenario's cases."""
+        self._drawn[name] = self._pool.submit(_scenario, name, phases, rows)
+
+    def drawn(self) -> Mapping[str, Drawn]:
+        """All that were started, once they are done."""
+        return {name: future.result() for name, future in self._drawn.items()}
+
+
+@contextmanager
+def drawing() -> Iterator[Drawing]:
+    """Enter early: a process takes a second to import matplotlib."""
+    processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    # Spawned, for a fork of a process that has threads (numpy's) may hang.
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    try:
+        for _ in range(processes):
+            pool.submit(_get_ready)
+        yield Drawing(pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _get_ready() -> None:
+    import lorabench.report.page.claim_figure
+    import lorabench.report.page.scenario_figure  # noqa: F401
+
+    # What was imported stays; figures are rings of references, and looking for them need not pass through all of it.
+    gc.freeze()
+
+
+def _claim(name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    from lorabench.report.page.claim_figure import draw_claim
+
+    return draw_claim(name, figure, rows)
+
+
+def _scenario(name: str, phases: Sequence[str], rows: Sequence[Row]) -> Drawn:
+    from lorabench.report.page.scenario_figure import draw_scenario
+
+    return draw_scenario(name, phases, rows)

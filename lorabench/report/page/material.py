@@ -1,0 +1,99 @@
+"""What a report is made of: the records that count, where they came from, and what there is to say against them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lorabench.analysis.claims.claim import Verdict
+from lorabench.case import format_value
+from lorabench.environment import Environment
+from lorabench.record import Record
+from lorabench.results import Results
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record in the report. ``id`` tells it from all others; ``committed`` marks evidence that was not made here."""
+
+    id: str
+    record: Record
+    committed: bool
+
+    @property
+    def label(self) -> str:
+        """What tells the record from others of its scenario: the values of what is varied, the round of repetition."""
+        values = [format_value(value) for _, value in self.record.case["axes"]]
+        if self.record.repeat:
+            values.append(f"#{self.record.repeat + 1}")
+        return " ".join(values) or self.record.scenario
+
+    @property
+    def unstable(self) -> dict[str, str]:
+        """The phases whose times cannot be trusted, each with the reason."""
+        return {phase: timing.reason or "" for phase, timing in self.record.latency.items() if timing.unstable}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the worker had to say about the machine or the libraries while the case ran."""
+        found = self.record.observations.get("warnings", ())
+        return [str(one) for one in found] if isinstance(found, list | tuple) else []
+
+
+@dataclass(frozen=True)
+class Material:
+    """``entries`` in reading order: by scenario, device and the values of what is varied."""
+
+    entries: tuple[Entry, ...]
+    environments: Mapping[str, Environment]
+    verdicts: tuple[Verdict, ...]
+    files: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def committed_environments(self) -> frozenset[str]:
+        """Environments of which the report has committed records alone."""
+        fresh = {entry.record.environment for entry in self.entries if not entry.committed}
+        return frozenset({entry.record.environment for entry in self.entries} - fresh)
+
+
+def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
+    """``results`` as files were read, one each; ``verdicts`` as they were judged on them.
+
+    Of records with one identity the last counts, but one that was made here never replaces committed evidence.
+    """
+    from lorabench.report.terminal import in_order
+
+    environments = {name: environment for file in results for name, environment in file.environments.items()}
+    records: dict[bool, list[Record]] = {False: [], True: []}
+    for file in results:
+        records[is_committed(file)] += file.records
+    entries: list[Entry] = []
+    times: Counter[str] = Counter()
+    for committed, members in records.items():
+        for record in in_order(Results(environments, members).latest()):
+            times[record.key] += 1
+            suffix = f"~{times[record.key]}" if times[record.key] > 1 else ""
+            entries.append(Entry(f"{record.key}{suffix}", record, committed))
+    return Material(
+        entries=tuple(entries),
+        environments={name: environments[name] for name in dict.fromkeys(e.record.environment for e in entries)},
+        verdicts=tuple(verdicts),
+        files=tuple(file.path.name for file in results if file.path is not None),
+        warnings=tuple(warning for file in results for warning in file.warnings),
+    )
+
+
+def is_committed(results: Results) -> bool:
+    """Whether a file is evidence from the repository: it lies in a folder below ``results/``."""
+    return results.path is not None and results.path.resolve().parent.parent.name == "results"
+
+
+def devices(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """What the records say they ran on, or were predicted for."""
+    return tuple(dict.fromkeys(device_label(entry.record) for entry in entries))
+
+
+def device_label(record: Record) -> str:
+    return f"{record.device.name} (predicted)" if record.source == "predicted" else record.device.name

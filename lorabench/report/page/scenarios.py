@@ -1,0 +1,84 @@
+"""The cases of one scenario on one device, as a figure shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorabench.record import Memory, Timing
+from lorabench.report.page.material import Entry, Material, device_label
+
+MOST_CASES = 24
+MOST_FIGURES = 40
+"""Scenarios that get a figure; the charts of the page reach all."""
+_MOST_PHASES = 2
+# What a reader asks of a task first.
+_PHASES = ("prefill", "decode", "merge", "forward", "attach", "switch", "load_adapter")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case of a scenario: its memory, and the times of the phases that are drawn."""
+
+    label: str
+    memory: Memory
+    timed: tuple[Timing | None, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """``rows`` of the first :data:`MOST_CASES` cases; ``left_out`` counts the others."""
+
+    figure: str
+    scenario: str
+    device: str
+    phases: tuple[str, ...]
+    rows: tuple[Row, ...]
+    left_out: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.scenario} on {self.device}"
+
+
+def panels(material: Material) -> tuple[Panel, ...]:
+    """Scenarios with anything to draw, in order; at most :data:`MOST_FIGURES`."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in material.entries:
+        if entry.record.memory is not None or entry.record.latency:
+            origin = f"{device_label(entry.record)}{' (committed)' if entry.committed else ''}"
+            groups.setdefault((entry.record.scenario, origin), []).append(entry)
+    shown = list(groups.items())[:MOST_FIGURES]
+    return tuple(
+        _panel(number, scenario, device, members) for number, ((scenario, device), members) in enumerate(shown, 1)
+    )
+
+
+def left_out(material: Material) -> int:
+    """Scenarios, each on one device, that have no figure because there are too many."""
+    groups = {
+        (entry.record.scenario, device_label(entry.record), entry.committed)
+        for entry in material.entries
+        if entry.record.memory is not None or entry.record.latency
+    }
+    return max(0, len(groups) - MOST_FIGURES)
+
+
+def _panel(number: int, scenario: str, device: str, members: Sequence[Entry]) -> Panel:
+    timed = {phase for entry in members for phase in entry.record.latency}
+    # A step is the sum of its phases.
+    phases = ("step",) if "step" in timed else tuple(phase for phase in _PHASES if phase in timed)[:_MOST_PHASES]
+    rows = tuple(_row(entry, phases) for entry in members[:MOST_CASES])
+    return Panel(_file_name(number, scenario), scenario, device, phases, rows, max(0, len(members) - MOST_CASES))
+
+
+def _file_name(number: int, scenario: str) -> str:
+    """A results file may name a scenario anything; a file's name keeps what is harmless of it."""
+    kept = re.sub(r"[^a-z0-9]+", "-", scenario.lower())[:40].strip("-")
+    return f"cases-{number:02}-{kept}" if kept else f"cases-{number:02}"
+
+
+def _row(entry: Entry, phases: Sequence[str]) -> Row:
+    latency = entry.record.latency
+    return Row(entry.label, entry.record.memory or Memory(), tuple(latency.get(phase) for phase in phases))

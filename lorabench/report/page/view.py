@@ -1,0 +1,55 @@
+"""All that the page and its Markdown twin show, before it becomes either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lorabench.analysis.claims.claim import Judgement
+from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
+from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
+from lorabench.report.page.material import Material, devices
+from lorabench.report.page.scenarios import Panel, left_out, panels
+
+
+@dataclass(frozen=True)
+class View:
+    """``when`` is the time of the newest record that was made here, or of the newest at all."""
+
+    material: Material
+    cards: tuple[Card, ...]
+    chapters: tuple[Chapter, ...]
+    counts: Mapping[Judgement, int]
+    panels: tuple[Panel, ...]
+    panels_left_out: int
+    caveats: Caveats
+    machines: tuple[Machine, ...]
+    devices: tuple[str, ...]
+    cases: int
+    committed: int
+    when: str | None
+
+
+def view(material: Material) -> View:
+    made = cards(material.verdicts)
+    return View(
+        material=material,
+        cards=made,
+        chapters=chapters(made),
+        counts=counts(made),
+        panels=panels(material),
+        panels_left_out=left_out(material),
+        caveats=caveats(material),
+        machines=machines(material),
+        devices=devices(material.entries),
+        cases=len({entry.record.key for entry in material.entries}),
+        committed=sum(entry.committed for entry in material.entries),
+        when=_newest(material),
+    )
+
+
+def _newest(material: Material) -> str | None:
+    """The day, which needs no time zone to be read."""
+    fresh = [entry.record.started_at for entry in material.entries if not entry.committed]
+    times = fresh or [entry.record.started_at for entry in material.entries]
+    return max(times)[:10] if times else None

@@ -1,0 +1,69 @@
+"""Writes a report: ``index.html``, ``report.md``, ``claims.csv``, ``records.csv`` and ``figures/``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from lorabench.analysis.claims.claim import Verdict
+from lorabench.analysis.frame import frame
+from lorabench.errors import InputError
+from lorabench.report.page.drawing import Drawing
+from lorabench.report.page.html import html
+from lorabench.report.page.markdown import markdown
+from lorabench.report.page.material import gather
+from lorabench.report.page.scenarios import panels
+from lorabench.report.page.tables import claims_csv
+from lorabench.report.page.view import View, view
+from lorabench.results import Results
+
+FIGURES = "figures"
+# Names from a file may hold a lone surrogate, which no encoding can write.
+_UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
+
+
+Judge = Callable[[Sequence[Results]], Sequence[Verdict]]
+
+
+def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: Drawing) -> View:
+    """Writes the report of ``results``, a file each, into the folder ``out``.
+
+    ``judge`` gives the verdicts on them; what does not need verdicts is drawn while it thinks. Files of an earlier
+    report are replaced. Returns what the page shows.
+
+    Raises:
+        InputError: ``out`` cannot be written.
+    """
+    material = gather(results, ())
+    for panel in panels(material):
+        drawing.scenario(panel.figure, panel.phases, panel.rows)
+    material = replace(material, verdicts=tuple(judge(results)))
+    shown = view(material)
+    _draw(shown, drawing)
+    table = frame([entry.record for entry in material.entries], material.environments)
+    try:
+        (out / FIGURES).mkdir(parents=True, exist_ok=True)
+        table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
+        _write(out / "claims.csv", claims_csv(material.verdicts))
+        drawn = drawing.drawn()
+        for name, figure in drawn.items():
+            _write(out / FIGURES / f"{name}.svg", figure.svg)
+            (out / FIGURES / f"{name}.png").write_bytes(figure.png)
+        _write(out / "report.md", markdown(shown))
+        _write(out / "index.html", html(shown, table, drawn))
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from None
+    return shown
+
+
+def _draw(shown: View, drawing: Drawing) -> None:
+    for card in shown.cards:
+        for scoped in (card.primary, *card.others):
+            if scoped.figure is not None and card.claim.figure is not None:
+                drawing.claim(scoped.figure, card.claim.figure, scoped.verdict.finding.rows)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors=_UNWRITABLE, newline="")

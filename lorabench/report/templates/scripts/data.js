@@ -1,0 +1,39 @@
+"use strict";
+// What the page holds: rows of the table at once, whole records when they are asked for.
+const Data = (() => {
+  const text = (id) => document.getElementById(id).textContent;
+
+  async function unpack(base64) {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  const settings = JSON.parse(text("settings"));
+  const chunks = JSON.parse(text("chunks"));
+  const places = JSON.parse(text("places"));
+  const unpacked = new Map();
+
+  // One object a row, with its columns' values under their names.
+  async function load() {
+    const packed = await unpack(text("rows"));
+    const names = Object.keys(packed.values);
+    const rows = packed.id.map((id, index) => {
+      const row = { id, index, name: packed.name[index], label: packed.label[index], error: packed.error[index], place: places[index] };
+      for (const name of names) row[name] = packed.values[name][index];
+      row.text = [row.name, id, row.device, row.error].join("\n").toLowerCase();
+      return row;
+    });
+    return { rows, columns: packed.columns, facets: packed.facets };
+  }
+
+  // The whole record of a row; null where it did not fit the page.
+  async function record(row) {
+    if (!row.place) return null;
+    const [chunk, position] = row.place;
+    if (!unpacked.has(chunk)) unpacked.set(chunk, unpack(chunks[chunk]));
+    return (await unpacked.get(chunk))[position];
+  }
+
+  return { load, record, settings };
+})();

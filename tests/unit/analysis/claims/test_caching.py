@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from lives import evidence
+from trainings import MIB, training
+
+from lorabench.analysis.claims.caching import CACHE_CONFLICTS_WITH_CHECKPOINTING
+from lorabench.record import RecordError
+
+LOSSES = [3.0, 2.5, 2.25]
+
+
+def pair(make_record, mode="reentrant", *, returned=False, losses=LOSSES, more=0, warnings=("cache is off",)):
+    return [
+        training(
+            make_record,
+            gradient_checkpointing=mode,
+            use_cache=asked,
+            dynamic=10 * MIB + (more if asked else 0),
+            observations={
+                "losses": losses if asked else LOSSES,
+                "training": {
+                    "cache": {
+                        "asked": asked,
+                        "returned": asked and returned,
+                        "config_after": asked,
+                        "warnings": list(warnings) if asked else [],
+                    }
+                },
+            },
+        )
+        for asked in (False, True)
+    ]
+
+
+def test_refuted_where_the_libraries_switch_the_cache_off(make_record):
+    plain = pair(make_record, "none", returned=True, more=MIB, warnings=())
+    records = [*pair(make_record), *pair(make_record, "non-reentrant"), *plain]
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*records))
+    assert (finding.verdict, finding.effect, finding.n) == ("refuted", 1.0, 2)
+    assert 'warn: "cache is off"' in finding.summary
+    assert "the cache adds 1 MiB to the 10 MiB of a step" in finding.summary
+    assert [row["checkpointing"] for row in finding.rows] == ["reentrant", "non-reentrant", "none"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"returned": True}, {"losses": [3.0, 2.5, 2.5]}, {"more": MIB}], ids=["cache", "losses", "bytes"]
+)
+def test_supported_where_a_cache_stays_or_changes_something(make_record, changes):
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*pair(make_record, **changes)))
+    assert finding.verdict == "supported"
+
+
+def test_conditional_where_one_mode_fails(make_record):
+    failed = make_record(
+        case={"use_cache": True, "gradient_checkpointing": "non-reentrant", "quantization": "fp32", "axes": ()},
+        status="failed",
+        error=RecordError("ValueError", "no cache here", "forward"),
+        proof=None,
+        memory=None,
+        latency={},
+    )
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*pair(make_record), others=[failed]))
+    assert finding.verdict == "conditional"
+    assert finding.condition == "with llama-tiny fp32 non-reentrant; not with llama-tiny fp32 reentrant"
+
+
+def test_not_tested_without_the_cache_or_without_checkpointing(make_record):
+    for records in (pair(make_record)[:1], pair(make_record, "none")):
+        finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*records))
+        assert finding.verdict == "not tested"
+        assert "use_cache" in finding.missing[0]

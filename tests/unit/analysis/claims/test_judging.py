@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
+from lorabench.analysis.claims.judging import correct, gather, judge, not_tested
+from lorabench.record import RecordDevice
+from lorabench.results import Results
+
+SCOPE = Scope("cpu", "Imaginary CPU", "measured")
+
+
+def claim(name="some-claim", test=lambda evidence: Finding("supported", "It is so.", n=len(evidence.records))):
+    return Claim(
+        id=name,
+        chapter="1",
+        title="Some claim",
+        hypothesis="It is so.",
+        method="Look.",
+        refuted_by="It is not so.",
+        threshold=1.0,
+        threshold_text="One.",
+        unit="x",
+        test=test,
+    )
+
+
+def verdict(judgement, p_value=None):
+    return Verdict(claim(), SCOPE, Finding(judgement, "So.", p_value=p_value))
+
+
+@pytest.fixture
+def results(environment):
+    def of(*records, path=None, versions=None):
+        where = replace(environment, versions={**environment.versions, **(versions or {})})
+        return Results({environment.id: where}, list(records), path=path)
+
+    return of
+
+
+def test_devices_and_predictions_are_scopes_of_their_own(make_record, results):
+    cpu = make_record()
+    cuda = make_record(device=RecordDevice("cuda", "Imaginary GPU"))
+    predicted = make_record(device=RecordDevice("fake", "Imaginary GPU"), source="predicted")
+    found = gather([results(cpu, cuda, predicted)])
+    assert [(one.scope.device_type, one.scope.source) for one in found] == [
+        ("cpu", "measured"),
+        ("cuda", "measured"),
+        ("fake", "predicted"),
+    ]
+    assert [len(one.records) for one in found] == [1, 1, 1]
+    assert str(found[2].scope) == "predicted for Imaginary GPU; llama-tiny"
+
+
+def test_versions_are_scopes_of_their_own_and_files_of_one_scope_are_joined(make_record, results):
+    first, second = make_record(), make_record(case={"batch_size": 2})
+    assert len(gather([results(first), results(second)])) == 1
+    assert len(gather([results(first), results(second, versions={"torch": "2.11.0"})])) == 2
+    # Python's version decides neither bytes nor a verdict.
+    assert len(gather([results(first), results(second, versions={"python": "3.12.1"})])) == 1
+
+
+def test_committed_records_are_not_mixed_with_fresh_ones(make_record, results):
+    fresh = results(make_record(), path=Path("results/20260102-cpu.jsonl"))
+    committed = results(make_record(), path=Path("results/cpu/evidence.jsonl"))
+    found = gather([fresh, committed])
+    assert [one.scope.committed for one in found] == [False, True]
+
+
+def test_only_records_that_ended_ok_are_evidence(make_record, failed_record, results):
+    [found] = gather([results(make_record(), failed_record)])
+    assert ([one.status for one in found.records], [one.status for one in found.others]) == (["ok"], ["failed"])
+    assert found.scope.models == ("llama-tiny",)
+
+
+def test_of_a_case_that_was_run_again_the_last_record_counts(make_record, results):
+    first, again = make_record(wall_s=1.0), make_record(wall_s=2.0)
+    [found] = gather([results(first, again)])
+    assert [one.wall_s for one in found.records] == [2.0]
+
+
+def test_judge_gives_each_claim_a_verdict_in_each_scope(make_record, results):
+    file = results(make_record(), make_record(device=RecordDevice("cuda", "Imaginary GPU")))
+    verdicts = judge([file], [claim("one"), claim("two")])
+    assert [(one.claim.id, one.scope.device_type) for one in verdicts] == [
+        ("one", "cpu"),
+        ("two", "cpu"),
+        ("one", "cuda"),
+        ("two", "cuda"),
+    ]
+    assert {one.finding.n for one in verdicts} == {1}
+
+
+def test_judge_takes_the_catalogue_unless_told_otherwise(results):
+    assert judge([results()]) == []
+
+
+def test_holm_runs_over_the_verdicts_that_rest_on_a_test():
+    # 0.03 x 2 is over 5%; 0.01 x 2 is not. Bytes, which have no p value, do not count as tests.
+    verdicts = [verdict("supported", 0.01), verdict("supported"), verdict("refuted", 0.03), verdict("conditional")]
+    corrected = [one.finding for one in correct(verdicts)]
+    assert [one.verdict for one in corrected] == ["supported", "supported", "refuted", "conditional"]
+    assert corrected[0].p_value == pytest.approx(0.02)
+    assert corrected[2].p_value == pytest.approx(0.03)
+    verdicts.append(verdict("supported", 0.04))
+    corrected = [one.finding for one in correct(verdicts)]
+    assert [one.verdict for one in corrected] == [
+        "supported",
+        "supported",
+        "inconclusive",
+        "conditional",
+        "inconclusive",
+    ]
+    assert "0.06 after Holm's correction over 3 tests" in corrected[2].summary
+    assert corrected[2].p_value == pytest.approx(0.06)
+
+
+def test_what_was_open_stays_open():
+    verdicts = [verdict("inconclusive", 0.2), verdict("not tested")]
+    assert [one.finding.verdict for one in correct(verdicts)] == ["inconclusive", "not tested"]
+    assert correct([]) == []
+
+
+def test_not_tested_says_what_is_missing():
+    finding = not_tested("an int8 case", "a second seed", evidence=("0123",))
+    assert (finding.verdict, finding.missing, finding.evidence) == (
+        "not tested",
+        ("an int8 case", "a second seed"),
+        ("0123",),
+    )
+    assert finding.summary == "The records lack an int8 case; a second seed."
+
+
+def test_a_verdict_as_plain_data_has_the_fields_of_the_design():
+    finding = Finding("supported", "So.", effect=1.5, ci95=(1.4, 1.6), n=9, evidence=("0123",))
+    assert Verdict(claim(), SCOPE, finding).to_dict() == {
+        "id": "some-claim",
+        "verdict": "supported",
+        "effect": 1.5,
+        "ci95": [1.4, 1.6],
+        "n": 9,
+        "threshold": 1.0,
+        "unit": "x",
+        "scope": "Imaginary CPU",
+        "condition": None,
+        "summary": "So.",
+        "evidence": ["0123"],
+        "missing": [],
+    }

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from lives import evidence, life
+from trainings import MIB, around, training
+
+from lorabench.analysis.claims.claim import Scope
+from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC, INT8_SCHEMES
+from lorabench.analysis.claims.shapes import shapes
+
+
+def pair(make_record, model, *, int8_static=None, ratio=None, group=None, threshold=0.0, dynamic=12 * MIB):
+    return [
+        training(
+            make_record,
+            model=model,
+            quantization=kind,
+            compute_dtype="fp16",
+            int8_threshold=threshold,
+            static=int8_static if kind == "int8" else None,
+            dynamic=dynamic if kind == "int8" else 10 * MIB,
+            seconds=around(0.010 * (ratio if kind == "int8" else 1)) if ratio else (),
+            group=group,
+        )
+        for kind in ("fp16", "int8")
+    ]
+
+
+def test_supported_on_a_large_model(make_record):
+    finding = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-2-7b", ratio=1.25, group="int8")))
+    found = shapes("llama-2-7b")
+    adapter = 4 * 4_194_304
+    assert finding.verdict == "supported"
+    assert finding.effect == (found.weight_bytes("int8") + adapter) / (found.weight_bytes("fp16") + adapter)
+    assert finding.effect == pytest.approx(0.52, abs=0.002)
+    [row] = finding.rows
+    assert (row["step ratio"], row["dynamic ratio"]) == (pytest.approx(1.25), pytest.approx(1.2))
+    assert finding.missing == ()
+
+
+def test_conditional_by_model_with_the_bound_told(make_record):
+    records = [*pair(make_record, "llama-2-7b"), *pair(make_record, "llama-3.2-1b")]
+    finding = INT8_CUTS_STATIC.test(evidence(*records))
+    assert finding.verdict == "conditional"
+    assert finding.condition is not None
+    assert finding.condition.startswith("on llama-2-7b (0.520); not on llama-3.2-1b (0.607)")
+    assert "in turn" in finding.missing[0]
+
+
+def test_conditional_where_it_cuts_and_never_halves(make_record):
+    finding = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny")))
+    assert finding.verdict == "conditional"
+    assert finding.condition is not None
+    assert "not to half" in finding.condition
+
+
+@pytest.mark.parametrize("static", [8_000_000, 3_000_000], ids=["no cut", "less than computed"])
+def test_refuted_where_nothing_is_cut_or_not_as_computed(make_record, static):
+    finding = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny", int8_static=static)))
+    assert finding.verdict == "refuted"
+
+
+def test_threshold_0_decides_where_there_is_such_a_case(make_record):
+    records = [
+        *pair(make_record, "llama-tiny", threshold=0.0),
+        pair(make_record, "llama-tiny", threshold=6.0, dynamic=90 * MIB)[1],
+    ]
+    [row] = INT8_CUTS_STATIC.test(evidence(*records)).rows
+    assert (row["outlier threshold"], row["dynamic ratio"]) == (0.0, pytest.approx(1.2))
+    [row] = INT8_CUTS_STATIC.test(evidence(records[0], records[2])).rows
+    assert row["outlier threshold"] == 6.0
+
+
+def test_decode_times_come_from_inference(make_record):
+    served = [
+        replace(
+            make_record(
+                case={"task": "infer", "adapter": None, "quantization": kind, "axes": (), "group": "int8-inference"}
+            ),
+            latency={"decode": training(make_record, seconds=around(seconds)).latency["step"]},
+        )
+        for kind, seconds in (("fp16", 0.004), ("int8", 0.010))
+    ]
+    [row] = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny"), *served)).rows
+    assert row["decode ratio"] == pytest.approx(2.5)
+
+
+def test_cuts_not_tested_without_int8(make_record):
+    finding = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny")[:1]))
+    assert finding.verdict == "not tested"
+    assert "int8" in finding.missing[0]
+
+
+def schemes(make_record, *, differing=0, largest=0, zero_point=(0.004, 0.005), device="cpu"):
+    errors = [
+        {"tensor": tensor, "scheme": scheme, "axis": axis, "relative_error": error, "bytes": 1000}
+        for tensor in ("weights", "activations", "skewed")
+        for axis, zero in zip(("row", "tensor"), zero_point, strict=True)
+        for scheme, error in (("absmax", 0.008), ("zero-point", zero))
+    ]
+    codes = {"compared": 4000, "differing": differing, "largest_difference": largest}
+    record = life(make_record, quantization="int8", weights="pretrained", model="smollm2-135m")
+    record = replace(record, observations={"schemes": {"absmax_codes": codes, "errors": errors}})
+    return Evidence(Scope(device, "Imaginary device", "measured"), (record,))
+
+
+def test_schemes_supported_where_codes_are_equal_and_zero_point_loses_less(make_record):
+    finding = INT8_SCHEMES.test(schemes(make_record))
+    assert (finding.verdict, finding.effect, finding.n) == ("supported", 0.0, 4000)
+    assert "zero point errs by 0.40% where absolute maximum errs by 0.80%" in finding.summary
+    assert len(finding.rows) == 12
+
+
+def test_schemes_on_cuda_may_be_one_code_apart_and_on_a_cpu_not(make_record):
+    assert INT8_SCHEMES.test(schemes(make_record, differing=9, largest=1, device="cuda")).verdict == "supported"
+    assert INT8_SCHEMES.test(schemes(make_record, differing=9, largest=2, device="cuda")).verdict == "refuted"
+    finding = INT8_SCHEMES.test(schemes(make_record, differing=9, largest=1))
+    assert (finding.verdict, finding.effect) == ("refuted", 9 / 4000)
+
+
+def test_schemes_refuted_and_conditional_by_the_error_on_skewed_values(make_record):
+    assert INT8_SCHEMES.test(schemes(make_record, zero_point=(0.009, 0.009))).verdict == "refuted"
+    finding = INT8_SCHEMES.test(schemes(make_record, zero_point=(0.004, 0.009)))
+    assert finding.verdict == "conditional"
+    assert finding.condition == "with one range for each row; not for each tensor"
+
+
+def test_schemes_not_tested_without_their_observations(make_record):
+    finding = INT8_SCHEMES.test(evidence(life(make_record, quantization="int8")))
+    assert finding.verdict == "not tested"
+    assert "schemes" in finding.missing[0]

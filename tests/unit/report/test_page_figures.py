@@ -1,0 +1,127 @@
+"""Figures: they draw the numbers that they are given, whatever is in the names."""
+
+from __future__ import annotations
+
+import re
+import struct
+import xml.etree.ElementTree as ET
+
+import pytest
+from report_material import MIB, verdicts
+
+from lorabench.analysis.claims.claim import Figure
+from lorabench.record import Memory, Timing
+from lorabench.report.page.claim_figure import MOST_BARS, draw_claim
+from lorabench.report.page.palette import DYNAMIC, SERIES, STATIC
+from lorabench.report.page.scenario_figure import draw_scenario
+from lorabench.report.page.scenarios import Row
+from lorabench.report.page.svg import inlined
+
+NASTY = "<script>alert('$x_1$')</script> & \x07 \u2603"
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()) for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def boxes(svg: str, colour: str) -> list[tuple[float, float]]:
+    """Width and height of each filled rectangle of a colour."""
+    found = []
+    for path in re.findall(rf'<path d="([^"]*)"[^>]*style="fill: {colour}[";]', svg):
+        numbers = [float(part) for part in re.findall(r"-?\d+(?:\.\d+)?", path)]
+        x, y = numbers[::2], numbers[1::2]
+        found.append((max(x) - min(x), max(y) - min(y)))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "points"])
+@pytest.mark.parametrize("x", ["size", "name"])
+def test_every_kind_is_drawn_as_svg_and_png(kind, x):
+    rows = [{"size": 2**n, "name": NASTY, "s": f"{NASTY}{n % 2}", "value_bytes": 2**20 * n} for n in range(1, 5)]
+    drawn = draw_claim("f", Figure(kind, x, "value_bytes", series="s", log_x=True), rows)
+    assert ET.fromstring(drawn.svg).tag.endswith("svg")
+    assert drawn.png.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", drawn.png[16:24])
+    assert width > height > 200
+
+
+def test_bars_are_as_long_as_their_values():
+    rows = [{"model": "a", "ratio": 0.25}, {"model": "b", "ratio": 1.0}]
+    first, second = (
+        height for _, height in boxes(draw_claim("f", Figure("bars", "model", "ratio"), rows).svg, SERIES[0])
+    )
+    assert second / first == pytest.approx(4.0, rel=1e-3)
+
+
+def test_bars_with_long_names_lie():
+    rows = [{"model": "a model with a long name", "ratio": 0.25}, {"model": "b", "ratio": 1.0}]
+    first, second = (
+        width for width, _ in boxes(draw_claim("f", Figure("bars", "model", "ratio"), rows).svg, SERIES[0])
+    )
+    assert second / first == pytest.approx(4.0, rel=1e-3)
+
+
+def test_axes_say_units_and_values():
+    rows = [{"batch": size, "dynamic_bytes": size * 3 * MIB} for size in (1, 2, 4)]
+    said = texts(draw_claim("f", Figure("lines", "batch", "dynamic_bytes", log_x=True), rows).svg)
+    assert "dynamic (MiB)" in said
+    assert {"1", "2", "4", "batch"} <= set(said)
+
+
+def test_values_that_are_missing_are_left_out():
+    rows = [{"model": "a", "ratio": None}, {"model": "b", "ratio": 1.0}]
+    drawn = draw_claim("f", Figure("bars", "model", "ratio"), rows)
+    assert len(boxes(drawn.svg, SERIES[0])) == 1
+    assert "a" not in texts(drawn.svg)
+
+
+def test_too_many_bars_are_capped():
+    rows = [{"model": f"m{n}", "ratio": 1.0} for n in range(MOST_BARS + 20)]
+    assert len(boxes(draw_claim("f", Figure("bars", "model", "ratio"), rows).svg, SERIES[0])) == MOST_BARS
+
+
+def test_names_are_text_and_no_formula():
+    drawn = draw_claim("f", Figure("bars", "model", "ratio"), [{"model": "a$b$c<d>", "ratio": 1.0}])
+    assert "a$b$c<d>" in texts(drawn.svg)
+
+
+def row(label: str, static: int, dynamic: int, reserved: int | None = None) -> Row:
+    memory = Memory(static, dynamic, static + dynamic, reserved, reserved and reserved + MIB)
+    return Row(label, memory, (Timing((0.01, 0.012, 0.011), 0.011, (0.010, 0.012), unstable=False), None))
+
+
+def test_a_scenario_stacks_dynamic_on_static():
+    drawn = draw_scenario("f", ["step", "decode"], [row("a", 10 * MIB, 30 * MIB), row(NASTY, 20 * MIB, 20 * MIB)])
+    static = sorted(width for width, _ in boxes(drawn.svg, STATIC))
+    dynamic = sorted(width for width, _ in boxes(drawn.svg, DYNAMIC))
+    # The smallest of each is the legend's.
+    assert static[2] / static[1] == pytest.approx(2.0, rel=1e-3)
+    assert dynamic[2] / static[1] == pytest.approx(3.0, rel=1e-3)
+    assert {"allocated (MiB)", "step (ms)", "measured peak"} <= set(texts(drawn.svg))
+
+
+def test_a_scenario_shows_the_allocators_numbers_where_there_is_one():
+    drawn = draw_scenario("f", ["step"], [row("a", MIB, MIB, reserved=4 * MIB)])
+    assert {"allocated", "reserved", "device used", "peaks (MiB)"} <= set(texts(drawn.svg))
+
+
+def test_an_inlined_figure_follows_the_theme_and_has_ids_of_its_own():
+    drawn = draw_claim("f", Figure("points", "model", "ratio", reference=1.0), [{"model": "a", "ratio": 1.5}])
+    one, other = (str(inlined(drawn.svg, name, f"says <{name}>")) for name in ("one", "other"))
+    assert not re.findall(r"#[0-9a-f]{6}\b", one)
+    assert "var(--series-1)" in one
+    assert 'aria-label="says &lt;one&gt;"' in one
+    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    referred = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', one))
+    assert referred == ids[0]
+    # A style element would apply to the whole page.
+    assert "*{" not in one
+
+
+def test_the_same_figure_is_the_same_file():
+    verdict = verdicts()[0]
+    assert verdict.claim.figure is not None
+    first, second = (draw_claim("f", verdict.claim.figure, verdict.finding.rows) for _ in range(2))
+    assert first == second

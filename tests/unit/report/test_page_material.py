@@ -1,0 +1,110 @@
+"""What a report is made of: which records count, and what must be said against them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lorabench.environment import EnvironmentDevice
+from lorabench.record import RecordDevice, Timing
+from lorabench.report.page.caveats import caveats, incomparable, machines
+from lorabench.report.page.material import devices, gather, is_committed
+from lorabench.results import Results
+
+
+@pytest.fixture
+def read(environment):
+    """Records as one results file was read."""
+
+    def read(*records, path: str = "results/fresh.jsonl", warnings=(), environments=None) -> Results:
+        known = environments or [environment]
+        return Results({one.id: one for one in known}, list(records), list(warnings), Path(path))
+
+    return read
+
+
+def test_the_last_record_of_an_identity_counts(read, make_record):
+    material = gather([read(make_record(wall_s=1.0), make_record(wall_s=2.0))], [])
+    assert [entry.record.wall_s for entry in material.entries] == [2.0]
+
+
+def test_fresh_records_leave_committed_evidence_alone(read, make_record):
+    record = make_record()
+    material = gather([read(record), read(record, path="results/cpu/old.jsonl")], [])
+    assert [(entry.id, entry.committed) for entry in material.entries] == [
+        (record.key, False),
+        (f"{record.key}~2", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "committed"),
+    [("results/cpu/a.jsonl", True), ("results/a.jsonl", False), ("elsewhere/cpu/a.jsonl", False)],
+)
+def test_committed_is_what_lies_in_a_folder_below_results(read, path, committed):
+    assert is_committed(read(path=path)) is committed
+
+
+def test_environments_with_committed_records_alone_are_known(read, make_record, environment):
+    other = replace(environment, id="ffffffffffff")
+    old = make_record(environment=other.id, seed=1)
+    files = [read(make_record()), read(old, path="results/cpu/old.jsonl", environments=[other])]
+    assert gather(files, []).committed_environments == {other.id}
+    assert [machine.committed for machine in machines(gather(files, []))] == [False, True]
+
+
+def test_a_label_tells_records_of_a_scenario_apart(read, make_record):
+    material = gather([read(make_record(), make_record(repeat=1), make_record(case={"axes": ()}, seed=7))], [])
+    assert sorted(entry.label for entry in material.entries) == ["4", "4 #2", "ranks"]
+
+
+def test_what_did_not_end_ok_comes_with_its_reason(read, make_record, failed_record):
+    found = caveats(gather([read(make_record(), failed_record)], []))
+    (one,) = found.unfinished
+    assert (one.where, one.reason) == ("forward", "RuntimeError: no such kernel")
+    assert found.statuses == {"failed": 1}
+    assert found.any
+
+
+def test_a_long_message_is_cut_in_lists(read, failed_record):
+    assert failed_record.error is not None
+    long = replace(failed_record, error=replace(failed_record.error, message="x" * 100_000))
+    (one,) = caveats(gather([read(long)], [])).unfinished
+    assert len(one.reason) < 1000
+    assert one.reason.endswith("…")
+
+
+def test_unstable_times_warnings_and_torn_files_are_told(read, make_record):
+    shaky = Timing((0.01, 0.02), 0.015, (0.01, 0.02), unstable=True, reason="drift: +9.0%")
+    record = make_record(latency={"step": shaky}, observations={"warnings": ["the GPU throttled"]})
+    found = caveats(gather([read(record, warnings=["a.jsonl:3: the last line is torn"])], []))
+    assert [one.text for one in found.unstable] == ["step: drift: +9.0%"]
+    assert [one.text for one in found.remarks] == ["the GPU throttled"]
+    assert found.files == ("a.jsonl:3: the last line is torn",)
+
+
+def test_nothing_to_say_about_sound_records(read, make_record):
+    assert not caveats(gather([read(make_record())], [])).any
+
+
+def test_devices_and_versions_that_differ_are_incomparable(environment):
+    other = replace(
+        environment,
+        id="ffffffffffff",
+        device=EnvironmentDevice("cuda", "A GPU", 1 << 30),
+        versions={**environment.versions, "torch": "2.11.0"},
+        gpu={"others": {"processes": 2, "used_bytes": 512 << 20}},
+    )
+    devices, versions, shared = incomparable([environment, other])
+    assert "A GPU (cuda), Imaginary CPU (cpu)" in devices
+    assert versions == "Records were made with different versions of torch: 2.11.0, 2.13.0+cpu."
+    assert "2 other processes" in shared
+    assert "512 MiB" in shared
+    assert incomparable([environment]) == []
+
+
+def test_predictions_are_named_as_such(read, make_record):
+    predicted = make_record(source="predicted", device=RecordDevice("fake", "A GPU"))
+    assert devices(gather([read(predicted)], []).entries) == ("A GPU (predicted)",)

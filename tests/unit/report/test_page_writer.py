@@ -1,0 +1,228 @@
+"""A whole report on disk: every file, the same verdicts in each, nothing unescaped, nothing asked of the network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from report_material import verdicts
+
+from lorabench.environment import EnvironmentDevice
+from lorabench.errors import InputError
+from lorabench.record import RecordDevice
+from lorabench.report.page.canvas import Drawn
+from lorabench.report.page.claim_figure import draw_claim
+from lorabench.report.page.scenario_figure import draw_scenario
+from lorabench.report.page.writer import write_report
+from lorabench.results import Results
+
+NASTY = "<script>alert('owned')</script>"
+
+
+class DrawnHere:
+    """Draws at once, in this process: starting others takes longer than these few figures."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[str, Drawn] = {}
+
+    def claim(self, name: str, *arguments: Any) -> None:
+        self._drawn[name] = draw_claim(name, *arguments)
+
+    def scenario(self, name: str, *arguments: Any) -> None:
+        self._drawn[name] = draw_scenario(name, *arguments)
+
+    def drawn(self) -> dict[str, Drawn]:
+        return self._drawn
+
+
+class Page(HTMLParser):
+    """What a browser would ask for, the scripts that it would run, and the text that it would show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.ids: list[str] = []
+        self.shown: list[str] = []
+        self._tag = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tag = tag
+        for name, value in attrs:
+            if name in ("src", "srcset", "poster") or (name == "href" and tag == "link"):
+                self.asked.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._tag not in ("script", "style"):
+            self.shown.append(data)
+
+
+@pytest.fixture
+def write(tmp_path, environment):
+    def write(*records, verdicts=(), environments=None, path="results/fresh.jsonl") -> Path:
+        known = environments or [environment]
+        results = Results({one.id: one for one in known}, list(records), [], Path(path))
+        write_report([results], lambda _: verdicts, tmp_path / "reports", DrawnHere())  # type: ignore[arg-type]
+        return tmp_path / "reports"
+
+    return write
+
+
+def test_every_file_is_written(write, make_record, failed_record):
+    out = write(make_record(), failed_record, verdicts=verdicts())
+    assert {path.name for path in out.iterdir()} == {"index.html", "report.md", "claims.csv", "records.csv", "figures"}
+    svgs = {path.stem for path in (out / "figures").glob("*.svg")}
+    assert svgs == {path.stem for path in (out / "figures").glob("*.png")}
+    assert {"claim-rank-sets-width", "claim-int8-cuts-static-2", "cases-01-ranks"} <= svgs
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(write, make_record):
+    text = (write(make_record(), verdicts=verdicts()) / "index.html").read_text()
+    page = Page(text)
+    assert page.asked == ["data:,"]
+    assert not re.search(r"@import|url\((?!#)[\"']?(?!data:)", text[: text.index("<script")])
+    assert len(text.encode()) < 8_000_000
+
+
+def test_ids_are_unique(write, make_record, failed_record):
+    page = Page((write(make_record(), failed_record, verdicts=verdicts()) / "index.html").read_text())
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_names_and_messages_are_shown_as_text(write, make_record, failed_record):
+    assert failed_record.error is not None
+    bad = replace(failed_record, name=NASTY, scenario=NASTY, error=replace(failed_record.error, message=NASTY))
+    named = make_record(name=NASTY, scenario=NASTY, device=RecordDevice("cpu", NASTY))
+    out = write(named, bad, verdicts=verdicts(name=NASTY))
+    text = (out / "index.html").read_text()
+    assert NASTY not in text
+    shown = "".join(Page(text).shown)
+    assert NASTY in shown
+    assert "RuntimeError: " + NASTY in shown
+    assert NASTY not in (out / "report.md").read_text()
+    assert all(re.fullmatch(r"[a-z0-9.-]+", path.name) for path in (out / "figures").iterdir())
+
+
+def test_a_lone_surrogate_does_not_stop_a_report(write, make_record):
+    out = write(make_record(name="bad \ud800 name", scenario="bad \ud800"))
+    assert "bad" in (out / "index.html").read_text()
+
+
+def test_claims_csv_has_the_verdicts_fields(write, make_record):
+    made = verdicts(keys=("k1", "k2"))
+    out = write(make_record(), verdicts=made)
+    lines = list(csv.DictReader(io.StringIO((out / "claims.csv").read_text())))
+    assert len(lines) == len(made)
+    for line, verdict in zip(lines, made, strict=True):
+        said = verdict.to_dict()
+        assert set(line) == set(said)
+        assert (line["id"], line["verdict"], line["scope"]) == (said["id"], said["verdict"], said["scope"])
+        assert json.loads(line["evidence"]) == said["evidence"]
+        assert (json.loads(line["ci95"]) if line["ci95"] else None) == said["ci95"]
+
+
+def test_records_csv_is_the_frame_of_load(write, make_record, failed_record, environment):
+    from lorabench.analysis.frame import frame
+
+    out = write(make_record(), failed_record)
+    table = pd.read_csv(out / "records.csv")
+    expected = frame([make_record(), failed_record], {environment.id: environment})
+    assert list(table.columns) == list(expected.columns)
+    assert table["memory_static_bytes"].tolist()[0] == expected["memory_static_bytes"].tolist()[0]
+    assert table["status"].tolist() == ["ok", "failed"]
+
+
+def test_page_and_markdown_give_each_claim_its_verdict(write, make_record):
+    made = verdicts()
+    out = write(make_record(), verdicts=made)
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    markdown = (out / "report.md").read_text()
+    for verdict in made:
+        assert verdict.claim.title in shown
+        assert verdict.claim.title in markdown
+        assert verdict.claim.hypothesis in shown
+        assert verdict.finding.summary in shown
+        assert verdict.claim.refuted_by in markdown
+    assert "| [Loading in 8 bit cuts static memory](#int8-cuts-static) | 3.1, 3.3.1 | **conditional** |" in markdown
+    assert "![Loading in 8 bit cuts static memory](figures/claim-int8-cuts-static.svg)" in markdown
+    assert "load_in_8bit=True" in shown
+
+
+def test_blocks_of_markdown_stand_apart(write, make_record, failed_record):
+    lines = (write(make_record(), failed_record, verdicts=verdicts()) / "report.md").read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.startswith(("#", "![")):
+            assert before == "", line
+        if before.startswith((">", "![", "#")):
+            assert line == "", before
+        assert "\\u" not in line
+
+
+def test_committed_evidence_and_other_devices_are_marked(write, make_record, environment):
+    gpu = replace(environment, id="f" * 12, device=EnvironmentDevice("cuda", "NVIDIA H100 80GB HBM3", 80 << 30))
+    other = make_record(environment=gpu.id, device=RecordDevice("cuda", "NVIDIA H100 80GB HBM3"))
+    out = write(make_record(), other, verdicts=verdicts(), environments=[environment, gpu])
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    assert "committed evidence" in shown
+    assert "Records of 2 devices stand side by side" in shown
+    assert "supported on NVIDIA H100 80GB HBM3, not tested on NVIDIA H100 80GB HBM3 (predicted)" in shown
+
+
+def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):
+    out = write(make_record())
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    assert "No claim was judged" in shown
+    assert "No verdict" in (out / "report.md").read_text()
+
+
+def test_without_records_the_page_says_so(write):
+    out = write(verdicts=verdicts())
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    assert "No case has measured memory or time." in shown
+    assert "0 records" in shown
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, environment, make_record):
+    (tmp_path / "file").write_text("")
+    results = Results({environment.id: environment}, [make_record()])
+    with pytest.raises(InputError, match=r"--out .*file.*: cannot be written: "):
+        write_report([results], lambda _: [], tmp_path / "file" / "reports", DrawnHere())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def command(tmp_path):
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", "lorabench", "report", *arguments]
+        return subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return command
+
+
+def test_the_command_writes_and_says_where(command, tmp_path, environment, make_record, failed_record):
+    lines = [environment, make_record(), failed_record]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line.to_dict()) + "\n" for line in lines))
+    done = command("r.jsonl", "--out", "there")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-2:] == ["not ok: 1 failed", "report: there/index.html"]
+    assert (tmp_path / "there" / "index.html").is_file()
+
+
+def test_a_file_without_records_is_refused_and_nothing_written(command, tmp_path, environment):
+    (tmp_path / "r.jsonl").write_text(json.dumps(environment.to_dict()) + "\n")
+    done = command("r.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "r.jsonl: no record: there is nothing to report before a case has run\n"
+    assert not (tmp_path / "reports").exists()
