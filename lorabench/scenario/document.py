@@ -157,9 +157,9 @@ class _Builder:
 
     def node(self, event: Any, events: Iterator[Any], path: KeyPath) -> Any:
         if isinstance(event, AliasEvent):
-            raise self.error(event, path, f"aliases (*{event.anchor}) are not supported; write the value out")
+            raise self.error(event, path, f"aliases (*{one_line(event.anchor)}) are not supported; write the value out")
         if event.anchor is not None:
-            raise self.error(event, path, f"anchors (&{event.anchor}) are not supported; write values out")
+            raise self.error(event, path, f"anchors (&{one_line(event.anchor)}) are not supported; write values out")
         if event.tag is not None:
             raise self.error(event, path, f"tags ({one_line(str(event.tag))}) are not supported; write a plain value")
         if len(path) > _DEPTH_LIMIT:

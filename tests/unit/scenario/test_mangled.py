@@ -203,6 +203,7 @@ def walk(node: Any) -> list[Any]:
 
 
 @times(200)
+@example(text="&\ud7fc")
 @given(text=st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
 def test_random_text(file: Path, text: str) -> None:
     check(file, text.encode("utf-8", "surrogatepass"))
