@@ -114,18 +114,34 @@ def backend(case: Case, torch_device: torch.device) -> str | None:
     return f"{torch_device.type}+default" if any(own) else "default"
 
 
-def keep_unpacked(model: nn.Module) -> bool:
+_PACKED_ROWS = 32
+
+
+def keep_unpacked(model: nn.Module, *, only_unfit: bool = False) -> bool:
     """Switch off that 4-bit layers repack their weights in inference on a CPU; whether any would have.
 
+    With ``only_unfit``, of layers alone whose shape does not fit: their inference would end in an error.
+
     On a CPU with AVX512-BF16 ``Linear4bit.forward`` does so in eval mode, in place (``_convert_weight_packed_for_cpu``
-    in bitsandbytes/functional.py, which needs a multiple of 32 rows). No gradient comes through a repacked layer, and
-    ``dequantize_4bit`` reads the new layout as the old one: what is merged then is noise (seen with 0.50.2).
+    in bitsandbytes/functional.py, which needs a multiple of 32 rows and whole blocks in each row). No gradient comes
+    through a repacked layer, and ``dequantize_4bit`` reads the new layout as the old one: what is merged then is noise
+    (seen with 0.50.2).
     """
     layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
-    would = [layer for layer in layers if getattr(layer, "support_avx512bf16_for_cpu", False)]
+    would = [
+        layer
+        for layer in layers
+        if getattr(layer, "support_avx512bf16_for_cpu", False) and not (only_unfit and _can_be_packed(layer))
+    ]
     for layer in would:
         layer.support_avx512bf16_for_cpu = False
     return bool(would) and would[0].weight.device.type == "cpu"
+
+
+def _can_be_packed(layer: Any) -> bool:
+    state = layer.weight.quant_state
+    rows, columns = state.shape
+    return bool(rows % _PACKED_ROWS == 0 and columns % state.blocksize == 0)
 
 
 class _QuantizingError(BaseException):

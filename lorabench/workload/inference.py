@@ -17,10 +17,15 @@ from lorabench.model import adapter as adapters
 from lorabench.model.architecture import task_type
 from lorabench.model.build import build_base
 from lorabench.model.proof import Expected, expect
+from lorabench.model.quantization import keep_unpacked
 from lorabench.workload.inputs import attention_mask, feature_inputs, token_ids
 
 FEW_TOKENS = 4
 """Decoded in a shortened step."""
+UNFIT = (
+    "bitsandbytes was kept from repacking 4-bit weights for this CPU: "
+    "their rows are no multiple of 32, or hold no whole blocks, and inference would have failed"
+)
 
 
 class Inference:
@@ -35,6 +40,7 @@ class Inference:
         self._device = device
         self._trust_remote_code = trust_remote_code
         self._new_tokens = case.new_tokens
+        self._kept_unpacked = False
         self.model: Any = None
         self.expected: Expected | None = None
 
@@ -43,6 +49,7 @@ class Inference:
         with phases("load"):
             model = build_base(case, self._device.torch_device, trust_remote_code=self._trust_remote_code)
         self.expected = expect(model, case)
+        self._kept_unpacked = keep_unpacked(model, only_unfit=True)
         if case.kbit_preparation:
             with phases("prepare"):
                 model = adapters.prepare(model, case)
@@ -87,7 +94,7 @@ class Inference:
         """Steps all yield the same: nothing is kept."""
 
     def observations(self) -> dict[str, Any]:
-        return {}
+        return {"warnings": [UNFIT]} if self._kept_unpacked else {}
 
     def latency(self, samples_s: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Seconds of ``prefill``, and of ``decode`` for one token of each sequence (the mean over ``new_tokens``)."""
