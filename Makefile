@@ -4,16 +4,20 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test benchmarks lint format
+.PHONY: help bench evidence-cpu test benchmarks lint format
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 bench: $(VENV)/.installed  ## run the shipped scenarios on this machine and write reports/
 	@out=results/$$(date +%Y%m%d-%H%M%S)-bench.jsonl; code=0; \
 	$(BIN)/lorabench run scenarios/ --out "$$out" || code=$$?; \
 	case $$code in 0|4) $(BIN)/lorabench report "$$out" $(wildcard results/cpu/*.jsonl) --out reports || exit $$?;; esac; \
 	exit $$code
+
+evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, into results/cpu/ (half an hour)
+	$(BIN)/lorabench run scenarios/ --out results/cpu/bench.jsonl --force
+	$(BIN)/lorabench run scenarios/learning/ --out results/cpu/learning.jsonl --force
 
 test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit
