@@ -16,6 +16,11 @@ from lorabench.record import Record
 _AXIS = "gradient_checkpointing"
 _MODES = ("reentrant", "non-reentrant")
 _WEIGHTS = ("fp32", "fp16", "bf16", "nf4", "int8")
+# transformers 5.17 has only the older name; 5.23 has both and warns of the older one.
+_TODAYS_CALL = (
+    'model.activation_checkpointing_enable({"use_reentrant": False}), or in an older transformers 5 '
+    'model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})'
+)
 _CUT = 0.90
 """Dynamic bytes with / without: above it nothing worth a longer step is freed."""
 _SHARE = 0.90
@@ -247,7 +252,7 @@ CHECKPOINTING_CUTS_DYNAMIC = Claim(
         y_label="dynamic memory / that without checkpointing",
     ),
     then="model.gradient_checkpointing_enable()",
-    now='model.activation_checkpointing_enable({"use_reentrant": False})',
+    now=_TODAYS_CALL,
     cause="bitsandbytes' int8 matmul keeps its input as a plain attribute of the autograd context (ctx.tensors in "
     "MatMul8bitLt, ctx.A in MatMul8bitFp; bitsandbytes/autograd/_functions.py), not by save_for_backward, and "
     "non-reentrant checkpointing frees only what saved-tensor hooks see. nf4's MatMul4Bit keeps no input.",
@@ -280,6 +285,6 @@ CHECKPOINTING_RUNS_FORWARD_TWICE = Claim(
         y_label="step time / that without checkpointing",
     ),
     then="model.gradient_checkpointing_enable()",
-    now='model.activation_checkpointing_enable({"use_reentrant": False})',
+    now=_TODAYS_CALL,
     caveat={"cpu": "Only a GPU has launch-bound steps, in which recomputing costs more than computing explains."},
 )

@@ -124,11 +124,6 @@ def keys(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(record.key for record in records))
 
 
-def label(record: Record, *names: str) -> str:
-    """Settings as a reader wants them in a row: ``llama-tiny bf16``."""
-    return " ".join(str(setting(record, name)) for name in names)
-
-
 def _matches(value: Any, wanted: Any) -> bool:
     if callable(wanted):
         return bool(wanted(value))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lorabench.analysis.claims.claim import Scope
-from lorabench.analysis.claims.evidence import Evidence, fits, keys, label, observed, samples, setting
+from lorabench.analysis.claims.evidence import Evidence, fits, keys, observed, samples, setting
 from lorabench.case import Adapter
 
 SCOPE = Scope("cpu", "Imaginary CPU", "measured")
@@ -33,7 +33,6 @@ def test_settings_and_observations_are_reached_by_dots(make):
     assert observed(record, "lifecycle.merge.other.still") is None
     assert samples(record, "step") == (0.010, 0.011, 0.012)
     assert samples(record, "merge") == ()
-    assert label(record, "model", "quantization") == "llama-tiny bf16"
 
 
 def test_where_takes_a_value_any_of_several_or_a_question(make):
