@@ -48,7 +48,8 @@ def summarise(samples_s: Sequence[float], seed: int = 0) -> Timing:
         vectorized=True,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    low, high = float(interval.low), float(interval.high)
+    # Interpolating between samples can round an end past the outermost of them.
+    low, high = (float(end) for end in np.clip([interval.low, interval.high], values.min(), values.max()))
 
     reasons = []
     third = max(1, values.size // 3)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lorabench.measure.latency import summarise
@@ -69,6 +69,7 @@ def test_many_far_samples_are_flagged_and_one_is_not() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40))
+@example([221.0, 220.04639677507564])
 def test_the_interval_is_finite_and_inside_the_samples(samples: list[float]) -> None:
     timing = summarise(samples)
     low, high = timing.ci95_s
