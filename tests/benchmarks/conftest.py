@@ -23,7 +23,7 @@ def case(device: str) -> Case:
         small: dict[str, Any] = {"model": "llama-tiny", "quantization": "fp32", "sequence_length": 64}
         return Case(scenario="own-cost", task="train", measure=Measure(warmup=3, steps=40), **small)
     large: dict[str, Any] = {"model": "llama-3.2-1b", "quantization": "bf16", "batch_size": 16, "sequence_length": 512}
-    return Case(scenario="own-cost", task="train", measure=Measure(warmup=2, steps=5), **large)
+    return Case(scenario="own-cost", task="train", measure=Measure(warmup=3, steps=8), **large)
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
