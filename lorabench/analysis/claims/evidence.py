@@ -22,6 +22,7 @@ _FOLLOW = {
     "quantization": ("int8_threshold", "double_quantization", "compute_dtype"),
     "model": ("architecture", "adapter.target_modules"),
 }
+_PLAIN = frozenset({int, str, bool, float, type(None)})
 _APPLIES_TO = {"int8_threshold": ("int8",), "double_quantization": ("nf4",), "compute_dtype": ("int8", "nf4")}
 
 
@@ -68,9 +69,27 @@ class Evidence:
         """By a record's ``id()``, what :func:`_settings` says. Once for all claims, for each lines up every record."""
         return {id(record): _settings(record) for record in self.records}
 
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        return {}
+
+    def _column(self, name: str) -> list[Any]:
+        """One setting of every record. Kept, for claims ask for the same few of thousands of records."""
+        if name not in self._columns:
+            self._columns[name] = [setting(record, name) for record in self.records]
+        return self._columns[name]
+
     def where(self, where: Where | None = None, **settings: Any) -> list[Record]:
         """Records with these settings, in the order of the file. Keyword settings are for names without dots."""
-        return [record for record in self.records if fits(record, {**(where or {}), **settings})]
+        kept: Iterable[int] = range(len(self.records))
+        for name, wanted in {**(where or {}), **settings}.items():
+            values, applies = self._column(name), _APPLIES_TO.get(name)
+            if applies is not None:
+                quantizations = self._column("quantization")
+                kept = [i for i in kept if quantizations[i] not in applies or _matches(values[i], wanted)]
+            else:
+                kept = [i for i in kept if _matches(values[i], wanted)]
+        return [self.records[i] for i in kept]
 
     def series(
         self, axis: str, where: Where | None = None, *, ignoring: Sequence[str] = (), in_turn: bool = False
@@ -89,7 +108,7 @@ class Evidence:
             names, texts = self._settings[id(record)]
             kept, take = _kept(names, dropped)
             same = (kept, take(texts), *((record.group, record.repeat) if in_turn else ()))
-            alike.setdefault(same, {})[_as_json(setting(record, axis))] = record
+            alike.setdefault(same, {})[_as_text(setting(record, axis))] = record
         found = [sorted(records.values(), key=lambda one: _order(setting(one, axis))) for records in alike.values()]
         return [records for records in found if len(records) > 1]
 
@@ -125,6 +144,8 @@ def keys(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def _matches(value: Any, wanted: Any) -> bool:
+    if type(wanted) in _PLAIN:
+        return bool(value == wanted)
     if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, set | frozenset | tuple):
@@ -143,13 +164,13 @@ def _applies(record: Record, name: str) -> bool:
 
 
 def _settings(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the settings that apply to a record, those of the adapter dotted, in order; and each setting as JSON."""
+    """Names of the settings that apply to a record, those of the adapter dotted, in order; and each setting as text."""
     settings = {name: value for name, value in record.case.items() if name not in _NOT_SETTINGS}
     if isinstance(settings.get("adapter"), Mapping):
         adapter = settings.pop("adapter")
         settings |= {f"adapter.{name}": value for name, value in adapter.items()}
     names = tuple(sorted(name for name in settings if _applies(record, name)))
-    return names, tuple(json.dumps(settings[name], sort_keys=True) for name in names)
+    return names, tuple(_as_text(settings[name]) for name in names)
 
 
 @cache
@@ -160,9 +181,10 @@ def _kept(names: tuple[str, ...], dropped: tuple[str, ...]) -> tuple[tuple[str, 
     return tuple(names[i] for i in places), itemgetter(*places)
 
 
-def _as_json(value: Any) -> str:
+def _as_text(value: Any) -> str:
+    """The same for equal settings alone; whole numbers and fractions, which JSON tells apart, are not equal."""
     # The plain ones, which most are, without an encoder.
-    return repr(value) if type(value) in (int, str) else json.dumps(value, sort_keys=True)
+    return repr(value) if type(value) in _PLAIN else json.dumps(value, sort_keys=True)
 
 
 def _order(value: Any) -> tuple[bool, Any]:
