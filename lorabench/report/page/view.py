@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorabench.analysis.claims.claim import Judgement
+from lorabench.report.page.beside import Beside, beside
 from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
 from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
 from lorabench.report.page.material import Material, devices
@@ -22,6 +23,7 @@ class View:
     counts: Mapping[Judgement, int]
     panels: tuple[Panel, ...]
     panels_left_out: int
+    beside: Beside | None
     caveats: Caveats
     machines: tuple[Machine, ...]
     devices: tuple[str, ...]
@@ -39,6 +41,7 @@ def view(material: Material) -> View:
         counts=counts(made),
         panels=panels(material),
         panels_left_out=left_out(material),
+        beside=beside(material),
         caveats=caveats(material),
         machines=machines(material),
         devices=devices(material.entries),

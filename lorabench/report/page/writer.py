@@ -1,4 +1,5 @@
-"""Writes a report: ``index.html``, ``report.md``, ``claims.csv``, ``records.csv`` and ``figures/``."""
+"""Writes a report: ``index.html``, ``report.md``, ``claims.csv``, ``records.csv`` and ``figures/``; and
+``predictions.csv`` where cases were both predicted and measured."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Literal
 from lorabench.analysis.claims.claim import Verdict
 from lorabench.analysis.frame import frame
 from lorabench.errors import InputError
+from lorabench.report.page.beside import predictions_csv
 from lorabench.report.page.drawing import Drawing
 from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
@@ -20,6 +22,7 @@ from lorabench.report.page.view import View, view
 from lorabench.results import Results
 
 FIGURES = "figures"
+PREDICTIONS = "predictions.csv"
 # Names from a file may hold a lone surrogate, which no encoding can write.
 _UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
 
@@ -47,6 +50,11 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
         _write(out / "claims.csv", claims_csv(material.verdicts))
+        if shown.beside is not None:
+            _write(out / PREDICTIONS, predictions_csv(shown.beside.comparisons))
+        else:
+            # Of an earlier report.
+            (out / PREDICTIONS).unlink(missing_ok=True)
         drawn = drawing.drawn()
         for name, figure in drawn.items():
             _write(out / FIGURES / f"{name}.svg", figure.svg)

@@ -181,6 +181,31 @@ def test_committed_evidence_and_other_devices_are_marked(write, make_record, env
     assert "supported on NVIDIA H100 80GB HBM3, not tested on NVIDIA H100 80GB HBM3 (predicted)" in shown
 
 
+def test_predictions_stand_beside_what_was_measured(write, make_record):
+    card = "NVIDIA H100 80GB HBM3"
+    measured = make_record(device=RecordDevice("cuda", card))
+    assert measured.memory is not None
+    memory = replace(measured.memory, peak_allocated_bytes=158_000_000)
+    predicted = replace(measured, source="predicted", device=RecordDevice("fake", card), memory=memory)
+    out = write(measured, predicted)
+    lines = list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
+    errors = {line["quantity"]: int(line["error_bytes"]) for line in lines}
+    assert errors == {"static": 0, "peak allocated": 158_000_000 - 150 * 2**20}
+    shown = "".join(Page((out / "index.html").read_text()).shown)
+    for text in ("Predicted beside measured", "158,000,000", "157,286,400", "713,600"):
+        assert text in shown
+    assert "| 713,600 |" in (out / "report.md").read_text()
+
+
+def test_predictions_of_an_earlier_report_do_not_stay(write, make_record):
+    card = "NVIDIA H100 80GB HBM3"
+    measured = make_record(device=RecordDevice("cuda", card))
+    out = write(measured, replace(measured, source="predicted", device=RecordDevice("fake", card)))
+    assert (out / "predictions.csv").exists()
+    assert not (write(measured) / "predictions.csv").exists()
+    assert "Predicted beside measured" not in (out / "index.html").read_text()
+
+
 def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):
     out = write(make_record())
     shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
