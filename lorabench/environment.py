@@ -20,6 +20,7 @@ from typing import Any, Literal
 import psutil
 
 from lorabench import __version__
+from lorabench.catalog import DEFAULT_CARD, find_card
 from lorabench.errors import DeviceError
 from lorabench.nvml import describe_gpu, gpu_use, visible_gpus
 
@@ -35,7 +36,7 @@ class EnvironmentDevice:
     total_bytes: int
 
 
-PREDICTED_CARD = EnvironmentDevice("fake", "NVIDIA H100 80GB HBM3", 81559 << 20)
+PREDICTED_CARD = EnvironmentDevice("fake", DEFAULT_CARD.product, DEFAULT_CARD.total_bytes)
 """What the fake device stands for, as NVML reports it."""
 
 
@@ -79,9 +80,11 @@ def resolve_device(spec: str) -> Target:
     """The device that ``spec`` names: auto, cpu, cuda, cuda:N or fake.
 
     ``auto`` is the first GPU if there is one and this interpreter's torch was built for it, else the CPU.
+    ``fake:CARD`` predicts for a card of :data:`lorabench.catalog.CARDS` with its capacity, ``fake:CARD:BYTES`` with
+    another one.
 
     Raises:
-        DeviceError: there is no such device, or no such kind of device.
+        DeviceError: there is no such device, no such kind of device, or no such card.
     """
     kind, _, number = spec.partition(":")
     if kind == "cuda" and (number.isdecimal() or not number):
@@ -90,6 +93,9 @@ def resolve_device(spec: str) -> Target:
         return _cpu_target()
     if spec == "fake":
         return Target("fake", PREDICTED_CARD)
+    if kind == "fake" and number:
+        card = find_card(number.partition(":")[0])
+        return Target(spec, EnvironmentDevice("fake", card.product, card.total_bytes))
     if spec == "auto":
         return _cuda_target(0) if torch_has_cuda() and visible_gpus() else _cpu_target()
     raise DeviceError(f"--device {spec}: no such device: auto, cpu, cuda, cuda:N or fake would be right")

@@ -1,7 +1,20 @@
-"""Architectures as plain data. Imports no torch: ``list`` validates names against it."""
+"""Architectures and GPU cards as plain data. Imports no torch: ``list`` validates names against it."""
 
+from lorabench.catalog.cards import CARDS, DEFAULT_CARD, Card, find_card
 from lorabench.catalog.families import FAMILIES, Family
 from lorabench.catalog.lookup import Model, architecture, describe
 from lorabench.catalog.presets import PRESETS, Preset
 
-__all__ = ["FAMILIES", "PRESETS", "Family", "Model", "Preset", "architecture", "describe"]
+__all__ = [
+    "CARDS",
+    "DEFAULT_CARD",
+    "FAMILIES",
+    "PRESETS",
+    "Card",
+    "Family",
+    "Model",
+    "Preset",
+    "architecture",
+    "describe",
+    "find_card",
+]

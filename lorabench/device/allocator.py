@@ -4,6 +4,14 @@ It follows ``DeviceCachingAllocator`` of c10/cuda/CUDACachingAllocator.cpp with 
 segments, no ``max_split_size``, no rounding to powers of two) and one stream; the constants are those of
 c10/core/AllocatorConfig.h, the same in torch 2.11 to 2.13. What it cannot know is where ``cudaMalloc`` puts a segment:
 here each lies above the last, which decides ties between free blocks of one size.
+
+When ``cudaMalloc`` has no room, ``malloc`` does three things in turn:
+
+1. ``garbage_collect_cached_blocks``, with a memory fraction and a threshold that is off (0.0) by default: nothing.
+2. ``release_available_cached_blocks``, which frees oversize blocks alone and returns at once without a
+   ``max_split_size``: nothing.
+3. ``release_cached_blocks``: every block that is a whole segment goes back, of both pools, and ``cudaMalloc`` is asked
+   once more. A block that was split, or whose rest is in use, stays. If that fails too, the process is out of memory.
 """
 
 from __future__ import annotations
@@ -63,8 +71,12 @@ class CachingAllocator:
 
     ``allocated_bytes`` sums whole blocks, so the remainder that a large block keeps counts as allocated.
 
+    ``alloc_retries`` counts how often the cache was given back for want of room, as ``num_alloc_retries`` of
+    ``torch.cuda.memory_stats`` does; ``highest_reserved_bytes`` is the most ever reserved, whatever was reset.
+
     Args:
-        capacity_bytes: what all segments together may come to; None for no limit.
+        capacity_bytes: what all segments together may come to; None for no limit. It is what a card leaves beside the
+            CUDA context, or what ``set_per_process_memory_fraction`` allows: both fail where the sum would be above.
     """
 
     def __init__(self, capacity_bytes: int | None = None) -> None:
@@ -73,6 +85,8 @@ class CachingAllocator:
         self.reserved_bytes = 0
         self.peak_allocated_bytes = 0
         self.peak_reserved_bytes = 0
+        self.highest_reserved_bytes = 0
+        self.alloc_retries = 0
         self._live: dict[int, Block] = {}
         # Free blocks by (size, address), as the pools' sets are ordered; the dictionary finds the block again.
         self._free_small: list[tuple[int, int]] = []
@@ -84,7 +98,8 @@ class CachingAllocator:
         """The address of a block of at least ``nbytes``; 0, which is no block, for 0 bytes.
 
         Raises:
-            OutOfDeviceMemoryError: no free block fits, and a new segment would exceed the capacity.
+            OutOfDeviceMemoryError: no free block fits, and a new segment would exceed the capacity. The cache has
+                been given back by then, as on CUDA; what was allocated stays.
         """
         if nbytes == 0:
             return 0
@@ -153,6 +168,7 @@ class CachingAllocator:
     def _new_segment(self, size: int) -> Block:
         segment = segment_bytes(size)
         if self._exceeds(segment):
+            self.alloc_retries += 1
             self.empty_cache()
         if self._exceeds(segment):
             raise OutOfDeviceMemoryError(
@@ -163,6 +179,7 @@ class CachingAllocator:
         self._next_segment += segment
         self.reserved_bytes += segment
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+        self.highest_reserved_bytes = max(self.highest_reserved_bytes, self.reserved_bytes)
         return block
 
     def _exceeds(self, segment: int) -> bool:

@@ -7,35 +7,41 @@ that it belongs to, or give its temporaries a formula.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-Temporaries = Callable[[Sequence[Any]], list[int]]
-"""The bytes of each buffer that a kernel takes and gives back, from the operator's positional arguments."""
+from lorabench.device.attention_audit import ATTENTION
+from lorabench.device.fake_quantized.audit import QUANTIZED
+from lorabench.device.kernels import Temporaries, nothing, radix_sort_bytes, tensor_bytes
+from lorabench.device.workspaces import CUBLAS_OPERATORS
 
 _NO_KERNEL = """
 aten::alias aten::as_strided aten::detach aten::expand aten::permute aten::select aten::slice aten::split
 aten::split_with_sizes aten::squeeze aten::t aten::transpose aten::unbind aten::unsqueeze aten::view aten::_unsafe_view
-aten::empty aten::empty_like aten::empty_strided aten::new_empty aten::lift_fresh aten::_local_scalar_dense
+aten::empty aten::empty_like aten::empty_strided aten::new_empty aten::new_empty_strided
+aten::lift_fresh aten::_local_scalar_dense
 profiler::_record_function_enter_new profiler::_record_function_exit
 """
 # TensorIterator kernels convert types in registers; random ones take the generator's state by value.
 _POINTWISE = """
-aten::_to_copy aten::clone aten::copy_ aten::fill_ aten::zero_ aten::full aten::ones aten::ones_like aten::zeros
-aten::zeros_like aten::arange aten::randint aten::normal_ aten::uniform_ aten::add aten::add_ aten::sub aten::rsub
-aten::mul aten::mul_ aten::div aten::neg aten::pow aten::reciprocal aten::rsqrt aten::sqrt aten::exp aten::sin
-aten::cos aten::silu aten::silu_backward aten::gelu aten::gelu_backward aten::eq aten::ne aten::lt aten::le aten::gt
-aten::ge aten::bitwise_and aten::bitwise_not aten::bitwise_or aten::logical_and aten::logical_not aten::where
-aten::constant_pad_nd aten::slice_backward aten::lerp_ aten::addcmul_ aten::addcdiv_
+aten::_to_copy aten::clone aten::copy_ aten::fill_ aten::zero_ aten::full aten::full_like aten::new_zeros
+aten::new_ones aten::ones aten::ones_like aten::zeros aten::zeros_like aten::scalar_tensor aten::arange aten::randint
+aten::normal_ aten::uniform_ aten::bernoulli_ aten::native_dropout aten::native_dropout_backward aten::add aten::add_
+aten::sub aten::rsub aten::mul aten::mul_ aten::div aten::div_ aten::neg aten::abs aten::remainder aten::pow
+aten::reciprocal aten::rsqrt aten::sqrt aten::exp aten::log aten::sin aten::cos aten::tanh aten::tanh_backward
+aten::relu aten::threshold_backward aten::silu aten::silu_backward aten::gelu aten::gelu_backward aten::eq aten::ne
+aten::lt aten::le aten::gt aten::ge aten::bitwise_and aten::bitwise_not aten::bitwise_or aten::logical_and
+aten::logical_not aten::where aten::minimum aten::maximum aten::clamp aten::clamp_min aten::masked_fill
+aten::masked_fill_ aten::tril aten::triu aten::constant_pad_nd aten::slice_backward aten::select_backward aten::lerp_
+aten::addcmul_ aten::addcdiv_
 """
 # Reduce.cuh stages through memory only where one output is shared by several blocks, which happens with few outputs
 # (a whole tensor summed to one number): some hundred KiB at most, left out.
-_REDUCTIONS = "aten::sum aten::mean"
-# cat passes its inputs' addresses as kernel arguments; the others stage in shared memory.
+_REDUCTIONS = "aten::sum aten::mean aten::all aten::any aten::argmax"
+# cat passes its inputs' addresses as kernel arguments, and indexing with int64 indices reads them where they lie (masks
+# have results of unknown shapes, which stop a prediction); the others stage in shared memory.
 _OTHER = """
-aten::cat aten::embedding aten::_log_softmax aten::_log_softmax_backward_data aten::_softmax
+aten::cat aten::gather aten::index aten::embedding aten::_log_softmax aten::_log_softmax_backward_data aten::_softmax
 aten::nll_loss_forward aten::nll_loss_backward
 """
 # multi_tensor_apply passes addresses as kernel arguments.
@@ -44,86 +50,68 @@ aten::_foreach_add_ aten::_foreach_addcdiv_ aten::_foreach_addcmul_ aten::_forea
 aten::_foreach_mul_ aten::_foreach_sqrt
 """
 
-CUBLAS_OPERATORS = frozenset({"aten::mm", "aten::bmm", "aten::baddbmm"})
-"""Matrix products: the first that a thread runs makes its cuBLAS workspace, which is kept.
-
-Not addmm: with a bias it goes to cuBLASLt, whose workspace is the same or another, by version and environment.
-"""
-
-
-def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
-    """``:4096:8`` KiB, which is 32 MiB, on Hopper and ``:4096:2:16:8`` before it.
-
-    Source: ``parseChosenWorkspaceSize`` in aten/src/ATen/cuda/CublasHandlePool.cpp.
-    """
-    kib = 4096 * 8 if compute_capability >= (9, 0) else 4096 * 2 + 16 * 8
-    return kib << 10
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _rounded(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
-
 
 def _softmax_backward(args: Sequence[Any]) -> list[int]:
     """``grad * output``, made before the kernel runs (aten/src/ATen/native/cuda/SoftMax.cu)."""
-    return [_bytes(args[0])]
+    return [tensor_bytes(args[0])]
 
 
-def _flash_attention(args: Sequence[Any]) -> list[int]:
-    """The accumulators of split keys, for queries too few to fill the card.
+def _layer_norm_backward(args: Sequence[Any]) -> list[int]:
+    """Sums over parts of very many rows, for the gradients of weight and bias.
 
-    Source: ``set_params_splitkv`` and ``num_splits_heuristic`` in
-    aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, with an H100's 132 multiprocessors. The number of
-    splits is taken as the highest it can be, one for each block of keys.
+    Source: ``LaunchGammaBetaBackwardCUDAKernel`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu, with an H100's 132
+    multiprocessors and columns in blocks of 32; ``mean``, the fourth argument, has one number a row.
     """
-    query, key = args[0], args[1]
-    batch, heads, queries, head_size = query.shape
-    if batch * heads * -(-queries // 64) >= 0.8 * 2 * 132:
+    weight, wanted = args[5], args[7]
+    rows, columns = args[3].numel(), args[1].numel() // max(args[3].numel(), 1)
+    if weight is None or rows <= 64 * 1024 or columns // 32 >= 132 // 2:
         return []
-    key_block = 256 if head_size <= 64 else 128 if head_size <= 128 else 64
-    splits = min(128, -(-key.shape[2] // key_block))
-    if splits == 1:
-        return []
-    fp32 = 4
-    return [
-        splits * batch * heads * queries * fp32,
-        splits * batch * heads * queries * _head_size_rounded(head_size) * fp32,
-    ]
+    parts = min(32 * 1024 // -(-columns // 32), -(-rows // 32))
+    return [parts * columns * weight.element_size() for is_wanted in wanted[1:] if is_wanted]
 
 
-def _flash_attention_backward(args: Sequence[Any]) -> list[int]:
-    """Row sums and the queries' gradient in fp32, and with grouped keys their gradients for every query head.
+def _isinf(args: Sequence[Any]) -> list[int]:
+    """``abs() == inf`` (``isinf`` in aten/src/ATen/native/TensorCompare.cpp)."""
+    return [tensor_bytes(args[0])]
 
-    Source: ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp. On an H100 PyTorch may
-    choose cuDNN's kernel instead: it saves the same tensors, and has a workspace in place of these.
+
+def _index_put(args: Sequence[Any]) -> list[int]:
+    """Adding up sorts: linear indices, their order, both sorted, and the sort's own two copies. Else nothing.
+
+    Source: ``index_put_with_sort_kernel`` in aten/src/ATen/native/cuda/Indexing.cu.
     """
-    query, key = args[1], args[2]
-    batch, heads, queries, head_size = query.shape
-    rows = batch * heads * _rounded(queries, 128)
-    fp32 = 4
-    temporaries = [rows * fp32, rows * _head_size_rounded(head_size) * fp32]
-    if key.shape[1] != heads:
-        temporaries += 2 * [batch * key.shape[2] * heads * head_size * key.element_size()]
-    return temporaries
+    indices, accumulates = args[1], len(args) > 3 and args[3]
+    if not accumulates:
+        return []
+    count = max(index.numel() for index in indices if index is not None)
+    return [4 * count * 8, radix_sort_bytes(count, 8, args[0].numel())]
 
 
-def _head_size_rounded(head_size: int) -> int:
-    return _rounded(head_size, 32 if head_size <= 128 else 64)
+_SCAN_STATUS_BYTES = 16
+_SCAN_TILE = 1024
 
 
-def _nothing(args: Sequence[Any]) -> list[int]:
-    return []
+def _cumsum(args: Sequence[Any]) -> list[int]:
+    """One row alone is scanned by cub, with a status for each tile and 32 more, and 256 bytes to align them.
+
+    Source: ``launch_cumsum_cuda_kernel`` and ``scan_dim`` in aten/src/ATen/native/cuda/ScanUtils.cuh, and cub's
+    ``ScanTileState``. The tile is taken small. Several rows stay within their blocks.
+    """
+    tensor, dim = args[0], args[1]
+    if tensor.dim() == 0 or tensor.numel() != tensor.shape[dim]:
+        return []
+    return [(-(-tensor.numel() // _SCAN_TILE) + 32) * _SCAN_STATUS_BYTES + 256]
 
 
-TEMPORARIES: Mapping[str, Temporaries] = {
-    **dict.fromkeys((_NO_KERNEL + _POINTWISE + _REDUCTIONS + _OTHER + _FOREACH).split(), _nothing),
-    **dict.fromkeys(CUBLAS_OPERATORS, _nothing),
+DENSE: Mapping[str, Temporaries] = {
+    **dict.fromkeys((_NO_KERNEL + _POINTWISE + _REDUCTIONS + _OTHER + _FOREACH).split(), nothing),
+    **dict.fromkeys(CUBLAS_OPERATORS, nothing),
     "aten::_softmax_backward_data": _softmax_backward,
-    "aten::_scaled_dot_product_flash_attention": _flash_attention,
-    "aten::_scaled_dot_product_flash_attention_backward": _flash_attention_backward,
+    "aten::native_layer_norm_backward": _layer_norm_backward,
+    "aten::cumsum": _cumsum,
+    "aten::index_put": _index_put,
+    "aten::isinf": _isinf,
 }
+
+TEMPORARIES: Mapping[str, Temporaries] = {**QUANTIZED, **DENSE, **ATTENTION}
 """Every audited operator, by its name without the overload."""

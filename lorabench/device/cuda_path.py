@@ -7,7 +7,7 @@ which device it lies. Each replacement here answers one such question as CUDA wo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,41 +15,52 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.optim import optimizer
 
+from lorabench.catalog import DEFAULT_CARD, Card
+from lorabench.device.attention_path import scaled_dot_product_attention
+from lorabench.device.autocast_path import CudaAutocast
+from lorabench.device.fake_quantized.cuda_path import quantized_replacements
+from lorabench.device.predicted_card import predicted_card
+from lorabench.device.replacement import Replacement, replaced
 from lorabench.errors import DeviceError
 
+_LEFT_FREE_BYTES = 1.2 * 1024**3
+"""What the loader's warm-up leaves of a card (``caching_allocator_warmup`` in transformers/modeling_utils.py)."""
+
 
 @contextmanager
-def as_on_cuda() -> Iterator[None]:
+def as_on_cuda(card: Card = DEFAULT_CARD) -> Iterator[None]:
     """Put the replacements in place, and take them back."""
-    from transformers import masking_utils
+    autocast = CudaAutocast()
+    with (
+        autocast.session(),
+        replaced([*_library_replacements(autocast), *autocast.replacements(), *quantized_replacements()]),
+    ):
+        yield
+
+
+def _library_replacements(autocast: CudaAutocast) -> list[Replacement]:
+    from transformers import masking_utils, modeling_utils
     from transformers.utils import import_utils
 
-    with ExitStack() as stack:
-        for owner, name, replacement in (
-            # transformers' is_tracing asks it, and on yes builds a mask that CUDA never sees.
-            (import_utils, "is_fake_tensor", _answer_no),
-            # It reads a value to find sequences packed into one row. The bench packs none: positions are 0, 1, 2, ...
-            (masking_utils, "find_packed_sequence_indices", _not_packed),
-            (functional, "scaled_dot_product_attention", _flash_attention),
-            # The default of torch's optimizers is one call for all parameters on CUDA, one a parameter on the CPU.
-            (optimizer, "_get_foreach_kernels_supported_devices", _cpu_too),
-            (optimizer, "_foreach_supported_types", [*optimizer._foreach_supported_types, FakeTensor]),
-            # Module.to() swaps fake parameters with their converted selves, which fails on any that is referred to.
-            (torch.utils, "swap_tensors", _give_data),
-            (torch.autocast, "__enter__", _enter_disabled_autocast),
-        ):
-            stack.enter_context(_replaced(owner, name, replacement))
-        yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
+    return [
+        # transformers' is_tracing asks it, and on yes builds a mask that CUDA never sees.
+        (import_utils, "is_fake_tensor", _answer_no),
+        # It reads a value to find sequences packed into one row. The bench packs none: positions are 0, 1, 2, ...
+        (masking_utils, "find_packed_sequence_indices", _not_packed),
+        # They read whether a mask masks anything. The bench passes none where there is no padding.
+        *(
+            (masking_utils, name, _unless_masked(getattr(masking_utils, name)))
+            for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa")
+        ),
+        (functional, "scaled_dot_product_attention", autocast.lowering(scaled_dot_product_attention)),
+        (functional, "dropout", _dropout),
+        (modeling_utils, "caching_allocator_warmup", _warm_up),
+        # The default of torch's optimizers is one call for all parameters on CUDA, one a parameter on the CPU.
+        (optimizer, "_get_foreach_kernels_supported_devices", _cpu_too),
+        (optimizer, "_foreach_supported_types", [*optimizer._foreach_supported_types, FakeTensor]),
+        # Module.to() swaps fake parameters with their converted selves, which fails on any that is referred to.
+        (torch.utils, "swap_tensors", _give_data),
+    ]
 
 
 def _answer_no(tensor: Any) -> bool:
@@ -60,18 +71,37 @@ def _not_packed(position_ids: torch.Tensor) -> None:
     return None
 
 
+def _unless_masked(can_ignore: Callable[..., bool]) -> Callable[..., bool]:
+    def can_ignore_mask(padding_mask: torch.Tensor | None, *args: Any, **kwargs: Any) -> bool:
+        return padding_mask is None and can_ignore(padding_mask, *args, **kwargs)
+
+    return can_ignore_mask
+
+
 def _cpu_too() -> list[str]:
     return ["cpu"]
 
 
-_enter_autocast: Callable[[torch.autocast], Any] = torch.autocast.__enter__
+def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """``dropout`` in aten/src/ATen/native/Dropout.cpp: one kernel on CUDA, whose mask takes a byte an element."""
+    if not training or inplace or not 0 < p < 1:
+        return _on_the_cpu(input, p, training, inplace)
+    dropped: torch.Tensor = torch.native_dropout(input, p, training)[0]
+    return dropped
 
 
-def _enter_disabled_autocast(context: torch.autocast) -> Any:
-    # Libraries turn autocast off around what needs precision, which changes nothing where it is off already.
-    if context._enabled:
-        raise DeviceError("autocast is not predicted yet: on the CPU it casts other operators than on CUDA")
-    return _enter_autocast(context)
+_on_the_cpu = functional.dropout
+
+
+def _warm_up(model: Any, expanded_device_map: dict[str, Any], hf_quantizer: Any) -> None:
+    """``caching_allocator_warmup``, which leaves devices out that are called ``cpu``.
+
+    One block of the size of all weights, given back at once: they are then cut from it without large blocks' slack.
+    """
+    from transformers.modeling_utils import get_total_byte_count
+
+    for nbytes in get_total_byte_count(model, expanded_device_map, hf_quantizer).values():
+        torch.empty(int(min(nbytes, predicted_card().cuda_bytes - _LEFT_FREE_BYTES) // 2), dtype=torch.float16)
 
 
 def _give_data(parameter: torch.Tensor, converted: torch.Tensor) -> None:
@@ -79,38 +109,3 @@ def _give_data(parameter: torch.Tensor, converted: torch.Tensor) -> None:
         raise DeviceError("a real parameter was moved within a fake session: make the model inside of the session")
     parameter.data = converted.data
     parameter.fake_device = converted.fake_device
-
-
-def _flash_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """What ``scaled_dot_product_attention`` comes to on CUDA for half precision without a mask, of shape (B, H, L, D).
-
-    Raises:
-        DeviceError: CUDA would choose another kernel.
-    """
-    head_size = query.shape[-1]
-    if (
-        attn_mask is not None
-        or query.dtype not in (torch.float16, torch.bfloat16)
-        or head_size % 8
-        or head_size > 256
-        or value.shape[-1] != head_size
-    ):
-        raise DeviceError(
-            f"attention with {'a' if attn_mask is not None else 'no'} mask in {query.dtype} with heads of {head_size} "
-            "is not predicted yet: the fake device knows sdpa in fp16 and bf16 without padding"
-        )
-    # Like CUDA's kernel, it takes fewer heads for key and value than for query as they are.
-    outputs = torch.ops.aten._scaled_dot_product_flash_attention(
-        query, key, value, dropout_p, is_causal, False, scale=scale
-    )
-    attended: torch.Tensor = outputs[0]
-    return attended

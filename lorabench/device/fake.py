@@ -14,41 +14,53 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from lorabench.catalog import DEFAULT_CARD, Card
 from lorabench.device.allocator import CachingAllocator
-from lorabench.device.audit import CUBLAS_OPERATORS, TEMPORARIES, Temporaries, cublas_workspace_bytes
+from lorabench.device.attention_audit import NOT_HELD
+from lorabench.device.audit import TEMPORARIES
 from lorabench.device.cuda_path import as_on_cuda
+from lorabench.device.dense_kernels import KERNELS
+from lorabench.device.fake_quantized.kernels import stand_in
+from lorabench.device.kernels import Temporaries
+from lorabench.device.predicted_card import predicting_for
 from lorabench.device.storages import StorageMode
-from lorabench.environment import PREDICTED_CARD
+from lorabench.device.workspaces import CUBLAS_OPERATORS, Workspaces
 from lorabench.errors import DeviceError
-
-H100_COMPUTE_CAPABILITY = (9, 0)
 
 
 class FakeDevice:
-    """Predicts the memory of an H100, without one. Nothing holds values: no latency, no outputs, no gradients to read.
+    """Predicts the memory of a card, without one. Nothing holds values: no latency, no outputs, no gradients to read.
 
     Within :meth:`session` every operator counts, inside of :meth:`counting` and outside.
 
+    Args:
+        card: what is predicted for; an H100 by default.
+        capacity_bytes: what the allocator's segments may come to; None for no limit.
+
     Raises (from operators within the session):
         DeviceError: an operator whose CUDA kernel was not audited, or code that reads a tensor's value.
+        OutOfDeviceMemoryError: the capacity is too small.
     """
 
     type: Literal["fake"] = "fake"
-    name = PREDICTED_CARD.name
-    total_bytes = PREDICTED_CARD.total_bytes
     torch_device = torch.device("cpu")
     computes = False
 
-    def __init__(self) -> None:
-        self._allocator = CachingAllocator()
+    def __init__(self, card: Card = DEFAULT_CARD, capacity_bytes: int | None = None) -> None:
+        self.card = card
+        self.capacity_bytes = capacity_bytes
+        self.name = card.product
+        self.total_bytes = card.total_bytes
+        self._allocator = CachingAllocator(capacity_bytes)
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        self._allocator = CachingAllocator()
+        self._allocator = CachingAllocator(self.capacity_bytes)
         with ExitStack() as stack:
-            stack.enter_context(as_on_cuda())
+            stack.enter_context(predicting_for(self.card))
+            stack.enter_context(as_on_cuda(self.card))
             stack.enter_context(FakeTensorMode())
-            stack.enter_context(FakeCudaMode(self._allocator))
+            stack.enter_context(FakeCudaMode(self._allocator, self.card))
             yield
 
     def counting(self) -> AbstractContextManager[None]:
@@ -62,6 +74,14 @@ class FakeDevice:
 
     def peak_reserved_bytes(self) -> int:
         return self._allocator.peak_reserved_bytes
+
+    def highest_reserved_bytes(self) -> int:
+        """The most bytes that the allocator held in the session, loading included, whatever was reset."""
+        return self._allocator.highest_reserved_bytes
+
+    def alloc_retries(self) -> int:
+        """How often the allocator gave its cache back for want of room."""
+        return self._allocator.alloc_retries
 
     def device_used_bytes(self) -> None:
         """What the CUDA context and its libraries take beyond the allocator is not predicted."""
@@ -87,10 +107,10 @@ class FakeDevice:
 class FakeCudaMode(StorageMode):
     """Feeds storages to the allocator's model, with the temporaries and workspaces of CUDA's kernels."""
 
-    def __init__(self, allocator: CachingAllocator) -> None:
+    def __init__(self, allocator: CachingAllocator, card: Card = DEFAULT_CARD) -> None:
         super().__init__(_AllocatorSink(allocator))
         self._allocator = allocator
-        self._has_workspace = {"forward": False, "backward": False}
+        self._workspaces = Workspaces(allocator, card.compute_capability)
         self._audited: dict[Any, tuple[str, Temporaries]] = {}
 
     def __torch_dispatch__(
@@ -99,9 +119,12 @@ class FakeCudaMode(StorageMode):
         if func is torch.ops.prim.device.default:
             # C++ asks a fake tensor for its device by an operator, more often than all others together.
             return args[0].fake_device
+        if func._schema.name not in TEMPORARIES and (kernel := KERNELS.get(func) or stand_in(func)) is not None:
+            with self:
+                return kernel(*args, **kwargs) if kwargs else kernel(*args)
         name, temporaries = self._audited.get(func) or self._audit(func)
         if name in CUBLAS_OPERATORS:
-            self._take_workspace()
+            self._workspaces.take_for(name, args)
         try:
             result = func(*args, **kwargs) if kwargs else func(*args)
         except DataDependentOutputException as error:
@@ -110,6 +133,9 @@ class FakeCudaMode(StorageMode):
             # Numbers that Python turned into a tensor, the optimizer's step counters among them: they lie on the host.
             self.ignore(result)
             return result
+        if name in NOT_HELD:
+            for index in NOT_HELD[name](args):
+                self.ignore(result[index])
         self.see(result)
         for address in [self._allocator.allocate(nbytes) for nbytes in temporaries(args)]:
             self._allocator.free(address)
@@ -123,13 +149,6 @@ class FakeCudaMode(StorageMode):
             )
         self._audited[func] = (name, TEMPORARIES[name])
         return self._audited[func]
-
-    def _take_workspace(self) -> None:
-        """Autograd's engine runs CUDA's backward pass in a thread of its own, and each thread has its cuBLAS handle."""
-        thread = "forward" if torch._C._current_graph_task_id() == -1 else "backward"
-        if not self._has_workspace[thread]:
-            self._has_workspace[thread] = True
-            self._allocator.allocate(cublas_workspace_bytes(H100_COMPUTE_CAPABILITY))
 
 
 class _AllocatorSink:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from lorabench.catalog import find_card
 from lorabench.device.protocol import Device
 from lorabench.errors import DeviceError
 
 
 def open_device(spec: str) -> Device:
-    """The device that ``spec`` names: ``cpu``, ``cuda``, ``cuda:N`` or ``fake``.
+    """The device that ``spec`` names: ``cpu``, ``cuda``, ``cuda:N``, ``fake``, ``fake:CARD`` or ``fake:CARD:BYTES``.
+
+    ``BYTES`` are the fake card's capacity. Without them it has none here: what a card leaves depends on the case
+    (:mod:`lorabench.runner.on_card`).
 
     Raises:
         DeviceError: no device has that name, or it is not there.
@@ -22,6 +26,11 @@ def open_device(spec: str) -> Device:
         from lorabench.device.fake import FakeDevice
 
         return FakeDevice()
+    if kind == "fake" and number:
+        from lorabench.device.fake import FakeDevice
+
+        name, _, capacity = number.partition(":")
+        return FakeDevice(find_card(name), int(capacity) if capacity else None)
     if kind == "cuda" and (number.isdecimal() or spec == "cuda"):
         from lorabench.device.cuda import CudaDevice
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -86,6 +86,15 @@ class StorageMode(TorchDispatchMode):
         address = storage._cdata
         self._live[address] = (next(self._ids), storage.nbytes(), weakref.ref(storage, lambda _: self._forget(address)))
 
+    def id_of(self, storage: torch.UntypedStorage) -> int | None:
+        """The id of a live storage that was seen or ignored; None for any other."""
+        known = self._live.get(storage._cdata)
+        return None if known is None else known[0]
+
+    def pass_through(self, wrap: Callable[[StorageSink], StorageSink]) -> None:
+        """From now on report to what ``wrap`` makes of the sink so far."""
+        self._sink = wrap(self._sink)
+
     def _see_storage(self, storage: torch.UntypedStorage) -> None:
         address, nbytes = storage._cdata, storage.nbytes()
         known = self._live.get(address)
@@ -93,10 +102,13 @@ class StorageMode(TorchDispatchMode):
             return
         storage_id = next(self._ids)
         # resize_ takes the new memory before it gives the old back, so the birth comes first.
-        self._sink.on_alloc(nbytes, storage_id)
+        self._born(storage, nbytes, storage_id)
         self._live[address] = (storage_id, nbytes, weakref.ref(storage, lambda _: self._died(address)))
         if known is not None:
             self._sink.on_free(known[0])
+
+    def _born(self, storage: torch.UntypedStorage, nbytes: int, storage_id: int) -> None:
+        self._sink.on_alloc(nbytes, storage_id)
 
     def _forget(self, address: int) -> None:
         del self._live[address]

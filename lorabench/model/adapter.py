@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -57,11 +58,15 @@ def attach(model: PreTrainedModel, case: Case) -> nn.Module:
     torch.manual_seed(case.seed)
     try:
         config = lora_config(case.adapter)
-        attaching = partial(get_peft_model, model, config, autocast_adapter_dtype=case.adapter.autocast_adapter_dtype)
+        widens = case.adapter.autocast_adapter_dtype
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            is_fake = isinstance(next(model.parameters()).data, FakeTensor)
-            attached: nn.Module = _attach_on_meta(model, attaching) if is_fake else attaching()
+            if isinstance(next(model.parameters()).data, FakeTensor):
+                attached = _attach_on_meta(model, partial(get_peft_model, model, config, autocast_adapter_dtype=False))
+                # After the adapters have their memory, as PEFT does it on real tensors.
+                cast_adapter_dtype(attached, "default", autocast_adapter_dtype=widens)
+            else:
+                attached = get_peft_model(model, config, autocast_adapter_dtype=widens)
     except (TypeError, ValueError, ImportError, NotImplementedError, AttributeError, KeyError) as error:
         raise InputError(f"adapter: {' '.join(str(error).split())}") from error
     attached.train(case.task == "train")
@@ -97,6 +102,9 @@ def _attach_on_meta(model: PreTrainedModel, attaching: Callable[[], nn.Module]) 
             )
             for weight in model.parameters()
         }
+        for weight, stand_in in stand_ins.items():
+            # Of a 4-bit weight PEFT asks how it was quantized.
+            vars(stand_in).update(vars(weight))
         originals = {stand_in: weight for weight, stand_in in stand_ins.items()}
         _replace_parameters(model, stand_ins.get)
         attached = attaching()

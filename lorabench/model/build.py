@@ -8,14 +8,18 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import GgufConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lorabench.case import Case
+from lorabench.errors import DeviceError
 from lorabench.model.architecture import auto_class, gguf_folder_and_file, one_line, resolve_config
+from lorabench.model.outliers import derived_shares, measured_shares, set_shares
 from lorabench.model.quantization import quantization_config, quantizing, weight_dtype
 from lorabench.model.weights import holds_values, random_weights
 
@@ -70,7 +74,33 @@ def _with_random_weights(
 ) -> PreTrainedModel:
     skeleton = _skeleton(case, config, trust_remote_code)
     weights = random_weights(skeleton, torch_device, case.seed)
-    return _load(case, type(skeleton), skeleton.config, weights, torch_device)
+    model = _load(case, type(skeleton), skeleton.config, weights, torch_device)
+    if case.quantization == "int8" and case.int8_threshold > 0 and not holds_values(next(model.parameters())):
+        _tell_outliers(model, skeleton, case, trust_remote_code)
+    return model
+
+
+_MEASURED_LIMIT = 1_000_000_000
+"""Parameters of the largest model that a prediction loads and runs to count its outliers: 4 GB in fp32."""
+
+
+def _tell_outliers(model: PreTrainedModel, skeleton: PreTrainedModel, case: Case, trust_remote_code: bool) -> None:
+    """Say of a model without values which share of its int8 layers' columns hold outliers."""
+    if case.weights == "random":
+        set_shares(model, derived_shares(skeleton, case), case.batch_size * case.sequence_length)
+        return
+    parameters = skeleton.num_parameters()
+    if parameters > _MEASURED_LIMIT:
+        raise DeviceError(
+            f"int8_threshold: the outlier columns of pretrained weights are counted by running them, which is not done "
+            f"for {parameters} parameters; use int8_threshold: 0 or weights: random"
+        )
+    # The way on CUDA is prepared for half precision; eager attention is not touched by it.
+    dense_case = replace(case, quantization="fp32", attention="eager")
+    with _disable_current_modes():
+        dense = build_base(dense_case, torch.device("cpu"), trust_remote_code=trust_remote_code)
+        shares = measured_shares(dense, case)
+    set_shares(model, shares, case.sequence_length)
 
 
 def _from_gguf(

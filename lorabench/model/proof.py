@@ -12,6 +12,7 @@ from lorabench.case import Case
 from lorabench.errors import InvalidCaseError
 from lorabench.model.expectation import Expected, expect
 from lorabench.model.observation import EAGER, StepObservation, layers_of, observe_step, trains
+from lorabench.model.outliers import assumed_shares
 from lorabench.model.quantization import DTYPES, backend, is_quantized
 from lorabench.record import Proof
 
@@ -52,7 +53,7 @@ def count(
         parameter_dtypes=_bytes_by_dtype(list(model.parameters())),
         optimizer_state_dtypes=_optimizer_dtypes(optimizer) if optimizer else {},
         attention_kernels=seen.attention_kernels if seen else (),
-        outlier_share=dict(seen.outlier_share) if seen else {},
+        outlier_share=dict(seen.outlier_share) if seen else assumed_shares(model),
         seeds={"torch": case.seed},
         training=model.training,
         adapter_dropout=max(dropouts, default=0.0),

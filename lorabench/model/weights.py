@@ -61,7 +61,7 @@ def _initialised(skeleton: PreTrainedModel, name: str, device: torch.device, see
     setattr(owner, attribute, value)
     torch.manual_seed(name_seed(seed, name))
     try:
-        for module, initialise in _writers(skeleton, owner_path):
+        for module, initialise in writers(skeleton, owner_path):
             initialise(module)
     finally:
         setattr(owner, attribute, shape_alone)
@@ -70,7 +70,7 @@ def _initialised(skeleton: PreTrainedModel, name: str, device: torch.device, see
     return value.data
 
 
-def _writers(skeleton: PreTrainedModel, owner_path: str) -> Iterator[tuple[nn.Module, Callable[[nn.Module], Any]]]:
+def writers(skeleton: PreTrainedModel, owner_path: str) -> Iterator[tuple[nn.Module, Callable[[nn.Module], Any]]]:
     """The modules whose ``_init_weights`` can write a parameter of the owner: itself, then its parents.
 
     The order and the choice of method are those of ``PreTrainedModel.initialize_weights``: a parent comes after its

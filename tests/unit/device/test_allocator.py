@@ -147,6 +147,92 @@ def test_a_full_card_gives_its_cache_back_and_tries_again() -> None:
         CachingAllocator(capacity_bytes=19 * MIB).allocate(2 * MIB)
 
 
+def test_giving_back_keeps_what_is_split_or_in_use() -> None:
+    # Four segments of 20, 20, 30 and 2 MiB: the first half in use, the second split and free, the third free, the small
+    # one in use. Of 100 MiB, 72 are reserved; 40 fit only where the third goes, and 50 not even then.
+    allocator = CachingAllocator(capacity_bytes=100 * MIB)
+    allocator.allocate(9 * MIB)
+    allocator.allocate(9 * MIB)
+    split = [allocator.allocate(9 * MIB) for _ in range(2)]
+    whole = allocator.allocate(30 * MIB)
+    allocator.allocate(512)
+    for address in (split[0], whole):
+        allocator.free(address)
+    assert (allocator.reserved_bytes, allocator.alloc_retries) == (72 * MIB, 0)
+    allocator.allocate(40 * MIB)
+    assert (allocator.reserved_bytes, allocator.alloc_retries) == (82 * MIB, 1)
+    # The free 9 MiB beside a live block were not given back.
+    assert allocator.allocate(8 * MIB) == split[0]
+    assert allocator.reserved_bytes == 82 * MIB
+
+
+def test_both_pools_are_given_back_for_either() -> None:
+    allocator = CachingAllocator(capacity_bytes=22 * MIB)
+    small, large = allocator.allocate(512), allocator.allocate(2 * MIB)
+    allocator.free(small)
+    allocator.free(large)
+    # A new large segment needs the small one's room.
+    allocator.allocate(22 * MIB)
+    assert (allocator.reserved_bytes, allocator.alloc_retries) == (22 * MIB, 1)
+
+
+def test_cache_that_fits_is_used_before_anything_is_given_back() -> None:
+    allocator = CachingAllocator(capacity_bytes=60 * MIB)
+    first, second = allocator.allocate(30 * MIB), allocator.allocate(30 * MIB)
+    allocator.free(first)
+    allocator.free(second)
+    # It takes a block much larger than it needs rather than a new segment: no max_split_size by default.
+    assert allocator.allocate(11 * MIB) == first
+    assert (allocator.reserved_bytes, allocator.alloc_retries) == (60 * MIB, 0)
+
+
+def test_running_out_leaves_what_there_was_and_an_empty_cache() -> None:
+    allocator = CachingAllocator(capacity_bytes=64 * MIB)
+    kept = allocator.allocate(24 * MIB)
+    allocator.free(allocator.allocate(40 * MIB))
+    with pytest.raises(OutOfDeviceMemoryError):
+        allocator.allocate(42 * MIB)
+    assert (allocator.allocated_bytes, allocator.reserved_bytes) == (24 * MIB, 24 * MIB)
+    assert allocator.alloc_retries == 1
+    # As after a caught OutOfMemoryError, a smaller request still works.
+    allocator.allocate(40 * MIB)
+    allocator.free(kept)
+    assert (allocator.allocated_bytes, allocator.reserved_bytes) == (40 * MIB, 64 * MIB)
+
+
+def test_a_segment_is_asked_for_in_steps_of_its_own() -> None:
+    # 10 MiB + 512 bytes want a segment of 12 MiB, and 1 byte one of 2 MiB, though less would be left of the capacity.
+    with pytest.raises(OutOfDeviceMemoryError):
+        CachingAllocator(capacity_bytes=11 * MIB).allocate(10 * MIB + 1)
+    with pytest.raises(OutOfDeviceMemoryError):
+        CachingAllocator(capacity_bytes=2 * MIB - 1).allocate(1)
+    exact = CachingAllocator(capacity_bytes=12 * MIB)
+    exact.allocate(10 * MIB + 1)
+    assert exact.reserved_bytes == 12 * MIB
+
+
+def test_the_highest_reserved_outlives_resets() -> None:
+    allocator = CachingAllocator()
+    allocator.free(allocator.allocate(50 * MIB))
+    allocator.empty_cache()
+    allocator.reset_peaks()
+    allocator.allocate(12 * MIB)
+    assert (allocator.peak_reserved_bytes, allocator.highest_reserved_bytes) == (12 * MIB, 50 * MIB)
+
+
+def test_steps_of_growing_sizes_fragment_and_the_cache_saves_them() -> None:
+    """Each step takes more than the last and frees all: without a limit each size keeps a segment of its own."""
+    sizes = [20 * MIB, 30 * MIB, 40 * MIB, 50 * MIB]
+    free, limited = CachingAllocator(), CachingAllocator(capacity_bytes=90 * MIB)
+    for size in sizes:
+        for allocator in (free, limited):
+            allocator.free(allocator.allocate(size))
+    assert (free.reserved_bytes, free.alloc_retries) == (140 * MIB, 0)
+    # 20 + 30 + 40 = 90 fill it; 50 want everything gone.
+    assert (limited.reserved_bytes, limited.alloc_retries) == (50 * MIB, 1)
+    assert limited.highest_reserved_bytes == 90 * MIB
+
+
 def test_fragments_can_be_too_small_though_their_sum_would_do() -> None:
     allocator = CachingAllocator(capacity_bytes=40 * MIB)
     blocks = [allocator.allocate(9 * MIB) for _ in range(4)]

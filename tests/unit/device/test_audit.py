@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from lorabench.device.allocator import MIB
-from lorabench.device.audit import CUBLAS_OPERATORS, TEMPORARIES, cublas_workspace_bytes
+from lorabench.device.audit import TEMPORARIES
+from lorabench.device.dense_kernels import KERNELS
+from lorabench.device.workspaces import CUBLAS_OPERATORS, cublas_workspace_bytes
 
 
 def test_every_audited_operator_exists() -> None:
@@ -69,3 +71,25 @@ def test_flash_attention_splits_keys_for_few_queries(
 def test_softmax_backward_makes_a_product() -> None:
     grad = half(2, 8, 64, 64)
     assert TEMPORARIES["aten::_softmax_backward_data"]([grad, grad, -1, torch.bfloat16]) == [2 * 8 * 64 * 64 * 2]
+
+
+def test_an_operator_is_audited_or_has_a_stand_in_but_not_both() -> None:
+    assert TEMPORARIES.keys().isdisjoint(operator._schema.name for operator in KERNELS)
+
+
+def test_cudnn_attention_backward_takes_one_workspace() -> None:
+    query, key = half(4, 32, 512, 64), half(4, 8, 512, 64)
+    taken = TEMPORARIES["aten::_scaled_dot_product_cudnn_attention_backward"]([query, query, key, key])
+    assert taken == [sum(backward_bytes(query, key))]
+
+
+def test_a_single_row_is_scanned_with_a_status_a_tile() -> None:
+    row, rows = torch.empty(1, 2048, device="meta"), torch.empty(2, 2048, device="meta")
+    assert TEMPORARIES["aten::cumsum"]([row, 1]) == [(2 + 32) * 16 + 256]
+    assert TEMPORARIES["aten::cumsum"]([rows, 1]) == []
+
+
+def test_index_put_sorts_only_to_add_up() -> None:
+    target, index = torch.empty(16, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
+    assert TEMPORARIES["aten::index_put"]([target, [index], target]) == []
+    assert TEMPORARIES["aten::index_put"]([target, [index], target, True])[0] == 4 * 4 * 8

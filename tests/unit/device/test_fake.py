@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim import optimizer as torch_optimizer
-from transformers import AutoModelForCausalLM, LlamaConfig, masking_utils
+from transformers import AutoModelForCausalLM, LlamaConfig, masking_utils, modeling_utils
 from transformers.utils import import_utils
 
 from lorabench.device.allocator import MIB
@@ -188,19 +188,52 @@ def test_reading_a_value_is_refused(fake: FakeDevice) -> None:
         bool((torch.empty(8) > 0).sum() > 0)
 
 
-def test_autocast_is_refused(fake: FakeDevice) -> None:
-    with torch.autocast("cpu", enabled=False):
-        assert (torch.empty(8) + 1).dtype == torch.float32
-    with pytest.raises(DeviceError, match="autocast"), torch.autocast("cpu", dtype=torch.bfloat16):
-        pass
+def test_biases_are_added_by_cublaslt_with_a_workspace_of_its_own(fake: FakeDevice) -> None:
+    weight, bias = torch.empty(16, 16), torch.empty(16)
+    before = fake.allocated_bytes()
+    sums = functional.linear(weight, weight, bias)
+    assert fake.allocated_bytes() - before == 32 * MIB + MIB + 1024
+    del sums
 
 
-@pytest.mark.parametrize(("dtype", "masked"), [(torch.float32, False), (torch.bfloat16, True)])
-def test_attention_that_takes_another_kernel_is_refused(fake: FakeDevice, dtype: torch.dtype, masked: bool) -> None:
-    query = torch.empty(1, 2, 8, 64, dtype=dtype)
-    mask = torch.empty(8, 8, dtype=torch.bool) if masked else None
-    with pytest.raises(DeviceError, match="not predicted yet"):
-        functional.scaled_dot_product_attention(query, query, query, attn_mask=mask)
+def test_dropout_keeps_a_mask_of_one_byte_an_element(fake: FakeDevice) -> None:
+    activations = torch.empty(1024, 1024, dtype=torch.bfloat16, requires_grad=True)
+    before = fake.allocated_bytes()
+    dropped = functional.dropout(activations, 0.1)
+    assert fake.allocated_bytes() - before == (2 + 1) * MIB
+    del dropped
+
+
+def test_layer_norm_keeps_its_rows_statistics_in_fp32(fake: FakeDevice) -> None:
+    activations = torch.empty(1024, 512, dtype=torch.bfloat16, requires_grad=True)
+    before = fake.allocated_bytes()
+    normed = functional.layer_norm(activations, (512,))
+    assert fake.allocated_bytes() - before == MIB + 2 * 4096
+    del normed
+
+
+def test_gradients_of_many_embeddings_are_summed_in_fp32(fake: FakeDevice) -> None:
+    table = torch.empty(512, 256, dtype=torch.bfloat16, requires_grad=True)
+    rows = {}
+    for count in (3072, 3073):
+        found = functional.embedding(torch.empty(count, dtype=torch.int64), table)
+        gradient = torch.empty_like(found)
+        before = fake.allocated_bytes()
+        fake.reset_peak()
+        found.backward(gradient)
+        rows[count] = fake.peak_allocated_bytes() - before
+        table.grad = None
+        del found, gradient
+    assert rows[3072] == 512 * 256 * 2
+    assert rows[3073] > 3073 * 256 * 4
+
+
+def test_fp32_with_grouped_queries_has_no_fused_kernel(fake: FakeDevice) -> None:
+    query, key = torch.empty(1, 4, 128, 64), torch.empty(1, 2, 128, 64)
+    fake.reset_peak()
+    before = fake.allocated_bytes()
+    functional.scaled_dot_product_attention(query, key, key, is_causal=True, enable_gqa=True)
+    assert fake.peak_allocated_bytes() - before > 2 * 4 * 128 * 128 * 4, "scores and their softmax"
 
 
 def test_a_real_model_is_refused(fake: FakeDevice) -> None:
@@ -217,6 +250,8 @@ def test_replacements_last_as_long_as_the_session() -> None:
         (torch_optimizer, "_foreach_supported_types"),
         (torch.utils, "swap_tensors"),
         (torch.autocast, "__enter__"),
+        (functional, "dropout"),
+        (modeling_utils, "caching_allocator_warmup"),
     )
     originals = [getattr(owner, name) for owner, name in places]
     try:

@@ -1,0 +1,151 @@
+"""CUDA kernels that are made of several, with torch's operators: outputs and temporaries in the order of the source.
+
+What runs in place of an operator whose memory is easier told by its steps than by a list of buffers. The kernels that
+write to what they are given are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorabench.device.kernels import radix_sort_bytes, rounded
+
+_aten = torch.ops.aten
+
+_FEW_INDICES = 3072
+_FP32_BYTES = 4
+
+
+def _embedding_dense_backward(
+    gradient: Tensor, indices: Tensor, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
+) -> Tensor:
+    """``embedding_dense_backward_cuda`` in aten/src/ATen/native/cuda/Embedding.cu, EmbeddingBackwardKernel.cu.
+
+    Up to 3072 indices one kernel adds rows up; beyond, indices are sorted and every row of the gradient is summed in
+    fp32 into a buffer of as many rows.
+    """
+    gradient = gradient.contiguous()
+    count, columns = indices.numel(), gradient.shape[-1]
+    if count <= _FEW_INDICES and not scale_grad_by_freq:
+        indices.contiguous()
+        return torch.zeros(num_weights, columns, dtype=gradient.dtype)
+    sorted_indices, original_indices = torch.empty_like(indices), torch.empty_like(indices)
+    positions = torch.empty_like(indices)
+    scratch = _bytes(radix_sort_bytes(count, indices.element_size(), num_weights))
+    del positions, scratch
+    weight = torch.zeros(num_weights, columns, dtype=gradient.dtype)
+    # Segments, their counts, their offsets, and those of the parts that they are cut into.
+    lists = [torch.empty_like(indices) for _ in range(4)]
+    numbers = [torch.empty((), dtype=torch.int64) for _ in range(2)]
+    sums = torch.empty(count, columns, dtype=torch.float32)
+    del sums, numbers, lists, sorted_indices, original_indices
+    return weight
+
+
+def _native_layer_norm(
+    activations: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``layer_norm_cuda`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu: means and deviations of rows in fp32.
+
+    On the CPU they have the activations' dtype, and so have fake tensors there.
+    """
+    activations = activations.contiguous()
+    rows = activations.shape[: activations.dim() - len(shape)]
+    kept = (*rows, *(1 for _ in shape))
+    out = torch.empty_like(activations)
+    mean, deviation = (torch.empty(kept, dtype=torch.float32) for _ in range(2))
+    return out, mean, deviation
+
+
+def _safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """``_safe_softmax`` in aten/src/ATen/native/transformers/attention.cpp: rows that are masked whole become zero."""
+    if dtype is not None and scores.dtype != dtype:
+        scores = scores.to(dtype)
+    result: Tensor = _aten._softmax.default(scores, dim, False)
+    lowest = torch.empty((), dtype=result.dtype)
+    masked = _aten.eq.Tensor(result, lowest)
+    masked_rows = _aten.all.dim(masked, dim, True)
+    zero = torch.empty((), dtype=result.dtype)
+    kept: Tensor = _aten.where.self(masked_rows, zero, result)
+    return kept
+
+
+def _efficient_attention_backward(
+    gradient: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    row_sums: Tensor,
+    seed: Tensor,
+    offset: Tensor,
+    dropout_p: float,
+    wanted: Sequence[bool],
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+) -> tuple[Tensor | None, ...]:
+    """``_efficient_attention_backward`` in aten/src/ATen/native/transformers/cuda/attention_backward.cu."""
+    if gradient is None:
+        return None, None, None, None
+    query, key, value, out = (tensor.transpose(1, 2) for tensor in (query, key, value, out))
+    gradient = gradient.transpose(1, 2).contiguous()
+    grads = [torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (query, key, value)]
+    grad_bias = None
+    if wanted[3] and bias is not None:
+        columns = bias.shape[-1]
+        grad_bias = torch.empty(*bias.shape[:-1], rounded(columns, 16), dtype=bias.dtype)[..., :columns]
+    batch, queries, heads, _ = query.shape
+    if query.dtype == torch.float32:
+        product = gradient * out
+        sums = product.sum(-1)
+        delta = sums.transpose(-2, -1).contiguous()
+        del product, sums
+    else:
+        # kKernelComputesDelta
+        delta = torch.empty(batch, heads, queries, dtype=torch.float32)
+    workspace = _bytes(batch * heads * _efficient_workspace_bytes(query, key, value))
+    del delta, workspace
+    grad_query, grad_key, grad_value = (grad.transpose(1, 2) for grad in grads)
+    return grad_query, grad_key, grad_value, grad_bias
+
+
+def _efficient_workspace_bytes(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """``Params::workspace_strideBH`` of mem_eff_attention/kernel_backward.h for one head of one sequence, on sm80 on.
+
+    Each tile of the queries' gradient is summed in fp32, beside a lock and a counter of 16 bytes. In half precision
+    with heads that do not fit into registers the gradients of keys and values are staged, too; the number of splits of
+    the keys is taken as one a block of keys, which it is at most. The blocks are those of the first kernel that fits,
+    in the order of ``dispatch_cutlassB`` (mem_eff_attention/kernels/cutlassB.h).
+    """
+    batch, queries, heads, head_size = query.shape
+    is_half = query.dtype != torch.float32
+    size = max(head_size, value.shape[-1])
+    block_i = 64 if size <= 64 else 128
+    block_j = 128 if is_half and 64 < size <= 128 else 64
+    tiles = -(-queries // block_i) * -(-head_size // block_i)
+    elements = tiles * (4 + block_i * block_i)
+    in_registers = is_half and size <= block_i
+    if is_half and not in_registers:
+        blocks = -(-key.shape[1] // block_j)
+        splits = max(1, min(blocks, 200 // (batch * heads)))
+        elements += splits * block_j * (rounded(head_size, block_i) + rounded(value.shape[-1], block_i))
+    return rounded(elements, 4) * _FP32_BYTES
+
+
+def _bytes(count: int) -> Tensor:
+    return torch.empty(count, dtype=torch.uint8)
+
+
+KERNELS: Mapping[Any, Callable[..., Any]] = {
+    _aten.embedding_dense_backward.default: _embedding_dense_backward,
+    _aten.native_layer_norm.default: _native_layer_norm,
+    _aten._safe_softmax.default: _safe_softmax,
+    _aten._scaled_dot_product_efficient_attention_backward.default: _efficient_attention_backward,
+}
+"""By the operator whose place they take."""
