@@ -28,7 +28,12 @@ class PhaseMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a case holds. ``None`` where the device cannot tell; see DESIGN's words for static and dynamic."""
+    """What a case holds. ``None`` where the device cannot tell; see DESIGN's words for static and dynamic.
+
+    ``categories`` are the bytes at the peak by what they are (:mod:`lorabench.measure.attribution.categories`), and
+    ``unattributed_bytes`` what is missing from them to ``peak_allocated_bytes``; empty of a lifecycle, which has no
+    steady step. ``observations.attribution`` has layers, tensors and the timeline.
+    """
 
     static_bytes: int | None = None
     dynamic_bytes: int | None = None

@@ -24,6 +24,9 @@ STATUS_STYLES: dict[Status, str] = {
     "failed": "bold red",
 }
 LEGEND = "static, dynamic and peak in MiB; ± is the wider half of the median's 95% interval; ~ marks unstable times"
+CARD_LEGEND = (
+    "headroom in MiB: what the card leaves less the most that the allocator held, loading too; below 0 it lacks"
+)
 _ABSENT = "-"
 _HEADLINES = {"train": ("step",), "infer": ("prefill", "decode"), "lifecycle": ("attach", "merge", "save")}
 # Nothing wraps in a pipe, where a line is a line.
@@ -76,8 +79,17 @@ def print_records(console: Console, records: Sequence[Record]) -> None:
         for note in _notes(members):
             print_line(console, Text("  ") + note)
         print_line(console)
+    for text in dict.fromkeys(text for record in records for text in _assumed(record)):
+        print_line(console, Text(one_line(f"assumed: {text}"), style="yellow"))
     if records:
         print_line(console, Text(LEGEND, style="dim"))
+    if any("fits" in record.observations for record in records):
+        print_line(console, Text(CARD_LEGEND, style="dim"))
+
+
+def _assumed(record: Record) -> Sequence[str]:
+    texts: Sequence[str] = record.observations.get("fits", {}).get("assumptions", ())
+    return texts
 
 
 def mib(n_bytes: int | None) -> str:
@@ -142,6 +154,11 @@ def _table(members: Sequence[Record]) -> Table:
     has_rate = any(record.tokens_per_s is not None for record in members)
     if has_rate:
         table.add_column("tokens/s", justify="right", no_wrap=True)
+    # Of a prediction for a named card.
+    has_card = any("fits" in record.observations for record in members)
+    if has_card:
+        table.add_column("fits", no_wrap=True)
+        table.add_column("headroom", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for record, label in zip(members, _labels(members), strict=True):
         memory = record.memory
@@ -153,6 +170,10 @@ def _table(members: Sequence[Record]) -> Table:
         row.extend(Text(milliseconds(record.latency.get(phase))) for phase in phases)
         if has_rate:
             row.append(Text(per_second(record.tokens_per_s)))
+        if has_card:
+            fits = record.observations.get("fits", {})
+            row.append(Text({True: "yes", False: "no"}.get(fits.get("fits"), _ABSENT)))
+            row.append(Text(mib(fits.get("headroom_bytes"))))
         table.add_row(*row, Text(record.status, style=STATUS_STYLES[record.status]))
     return table
 

@@ -46,7 +46,10 @@ Worker = Callable[["Job", Emit], None]
 
 @dataclass(frozen=True)
 class Job:
-    """``single``: one case, memory and latency. A group's cases get a ``memory`` job each and one ``timing`` job."""
+    """``single``: one case, memory and latency. A group's cases get a ``memory`` job each and one ``timing`` job.
+
+    ``snapshot`` is a file for PyTorch's memory snapshot of one steady step, on CUDA alone.
+    """
 
     cases: tuple[Case, ...]
     mode: Mode
@@ -54,6 +57,7 @@ class Job:
     repeat: int
     timeout_s: float
     trust_remote_code: bool = False
+    snapshot: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "cases": [case.to_dict() for case in self.cases]}

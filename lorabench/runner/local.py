@@ -65,6 +65,13 @@ class LocalLauncher:
     def run(self, works: Iterable[Work]) -> Iterator[Record]:
         return merge([self.steps(iter(works))])
 
+    def trace(self, case: Case, snapshot: str | None = None) -> Record:
+        """The record of ``case`` without times; ``snapshot`` names a file for PyTorch's memory snapshot, on CUDA."""
+        self._progress.started(case, 0)
+        started_at = _now()
+        [outcome] = finish(self._run_job((case,), "memory", 0, snapshot))
+        return self._record(case, outcome, 0, started_at)
+
     def steps(self, works: Iterator[Work]) -> Generator[Wait | Record, None, None]:
         """As :meth:`run`, for who follows several launchers: where it must wait, it yields what for.
 
@@ -98,9 +105,11 @@ class LocalLauncher:
         for index, (case, (started_at, outcome)) in enumerate(zip(work.cases, alone, strict=True)):
             yield self._record(case, join(outcome, timings.get(index)), work.repeat, started_at)
 
-    def _run_job(self, cases: tuple[Case, ...], mode: Mode, repeat: int) -> Generator[Wait, None, list[Outcome]]:
+    def _run_job(
+        self, cases: tuple[Case, ...], mode: Mode, repeat: int, snapshot: str | None = None
+    ) -> Generator[Wait, None, list[Outcome]]:
         timeout_s = sum(case.measure.timeout_s for case in cases)
-        job = Job(cases, mode, self._spec, repeat, timeout_s, self._trust_remote_code)
+        job = Job(cases, mode, self._spec, repeat, timeout_s, self._trust_remote_code, snapshot)
         server = yield from self._ready()
         started = time.monotonic()
         watch = self._watch()

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from lorabench.case import Case
 from lorabench.device.protocol import Device
 from lorabench.device.select import open_device
+from lorabench.measure.attribution.attribution import Attribution
+from lorabench.measure.attribution.blocks import blocks_of
 from lorabench.measure.phases import UnobservedPhases
 from lorabench.model.proof import check
-from lorabench.record import Proof
+from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
 from lorabench.runner.life import run_life
 from lorabench.runner.telling import Stages, Teller, judge, result
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
-from lorabench.workload.passes import MemoryPass, launch_pass, proof_pass, timed_pass
+from lorabench.workload.passes import (
+    MemoryPass,
+    attribution_pass,
+    launch_pass,
+    proof_pass,
+    snapshot_pass,
+    timed_pass,
+)
 from lorabench.workload.protocol import Workload
 
 
 def run_job(job: Job, emit: Emit) -> None:
     """Run ``job`` and tell phases and results through ``emit``; a fault of the case is a result, not an exception."""
     device = open_device(job.device)
+    if job.device.startswith("fake:"):
+        # A card that is named has a capacity.
+        from lorabench.device.fake import FakeDevice
+        from lorabench.runner.on_card import run_on_card
+
+        assert isinstance(device, FakeDevice)
+        run_on_card(job, device, emit, _run_on)
+    else:
+        _run_on(job, device, emit)
+
+
+def _run_on(job: Job, device: Device, emit: Emit) -> None:
     with device.session():
         if job.mode == "timing":
             _run_timing(job, device, emit)
@@ -35,7 +57,7 @@ def run_job(job: Job, emit: Emit) -> None:
 
 
 class _Single:
-    """One case in a process of its own: bytes, proof, and in mode ``single`` time."""
+    """One case in a process of its own: bytes and what they are, proof, and in mode ``single`` time."""
 
     def __init__(self, job: Job, device: Device, emit: Emit) -> None:
         self._job = job
@@ -44,9 +66,12 @@ class _Single:
         self._emit = emit
         self._teller = Teller(emit)
         self._stages = Stages()
+        self._blocks = blocks_of(device)
+        self._attribution: Attribution | None = None
         self._proof: Proof | None = None
         self._latency: dict[str, list[float]] = {}
         self._observations: dict[str, Any] = {}
+        self._warnings: list[str] = []
 
     def run(self) -> None:
         workload = make_workload(self._case, self._device, self._job.trust_remote_code)
@@ -62,10 +87,14 @@ class _Single:
                 status,
                 error,
                 proof=self._proof,
-                memory=memory.memory(),
+                memory=self._attributed(memory.memory()),
                 latency=self._latency,
                 tokens_per_s=workload.tokens_per_s(self._latency),
-                observations={**self._observations, "stages_s": self._stages.seconds},
+                observations={
+                    **self._observations,
+                    **({"warnings": self._warnings} if self._warnings else {}),
+                    "stages_s": self._stages.seconds,
+                },
             )
         )
 
@@ -76,6 +105,11 @@ class _Single:
                 memory.build()
             with self._stages("memory"):
                 memory.run()
+        with self._stages("attribution"):
+            self._attribute(workload, memory)
+        if self._job.snapshot is not None:
+            with self._stages("snapshot"):
+                snapshot_pass(workload, self._teller.enter, self._job.snapshot)
         with self._stages("proof"):
             self._proof = proof_pass(workload, device, self._teller.enter)
             assert workload.expected is not None
@@ -83,8 +117,28 @@ class _Single:
         if self._job.mode == "single" and device.computes:
             with self._stages("timing"):
                 [self._latency] = _timed([workload], self._job, device, self._teller)
-                self._observations |= workload.observations()
+                observed = workload.observations()
+                self._warnings += observed.pop("warnings", [])
+                self._observations |= observed
             self._observations |= _launch_bound(workload, device, self._teller, self._latency, self._stages)
+
+    def _attribute(self, workload: Workload, memory: MemoryPass) -> None:
+        """A case that was measured stays measured where its bytes cannot be named; the record says why."""
+        try:
+            self._attribution = attribution_pass(workload, self._blocks, self._teller.enter, memory.memory())
+        except Exception as fault:
+            if not self._device.computes:
+                # What stops a prediction here would make it wrong, too.
+                raise
+            self._warnings.append(f"no attribution of bytes: {type(fault).__name__}: {fault}")
+        else:
+            self._observations["attribution"] = self._attribution.details
+
+    def _attributed(self, memory: Memory) -> Memory:
+        found = self._attribution
+        if found is None:
+            return memory
+        return replace(memory, categories=found.categories, unattributed_bytes=found.unattributed_bytes)
 
 
 def _run_timing(job: Job, device: Device, emit: Emit) -> None:

@@ -1,5 +1,5 @@
-"""The passes over a built workload: bytes, proof, time and launch overhead, each for itself so that none disturbs
-another.
+"""The passes over a built workload: bytes, what the bytes are, proof, time and launch overhead, each for itself so that
+none disturbs another.
 
 What a timed sample means on CUDA. A phase's marks are events in the stream, so a sample is the time between the moments
 at which the GPU passes them, never the host's. The host runs ahead of the GPU as far as it can and is not held back
@@ -24,7 +24,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
+
 from lorabench.device.protocol import Device
+from lorabench.measure.attribution.attribution import Attribution, attribute
+from lorabench.measure.attribution.blocks import Blocks
+from lorabench.measure.attribution.holders import tensors_in
+from lorabench.measure.attribution.observe import Subject
 from lorabench.measure.launch import ProfiledPhases, launch_bound
 from lorabench.measure.phases import MemoryPhases, OnPhase, TimedPhases, UnobservedPhases
 from lorabench.model.proof import count, observe_step
@@ -80,10 +86,37 @@ class MemoryPass(MemoryReading):
         self._workload = workload
 
     def run(self) -> None:
-        for step in range(self._workload.unsteady_steps + STEADY_STEPS):
+        # On the fake device one steady step is like the other, and nothing but steps takes its time.
+        steady_steps = STEADY_STEPS if self._device.computes else 1
+        for step in range(self._workload.unsteady_steps + steady_steps):
             if step == self._workload.unsteady_steps:
                 self._phases.forget(*(name for name in self._phases.phases if name not in self._built))
             self._workload.step(self._phases)
+
+
+def attribution_pass(workload: Workload, blocks: Blocks, on_phase: OnPhase, memory: Memory) -> Attribution:
+    """What the bytes at the peak are, from one more steady step, on CUDA from two.
+
+    It comes after the memory pass, whose peak ``memory`` has. ``blocks`` were made before anything was built.
+    """
+    on_phase("attribution")
+    inputs = [tensor for value in vars(workload).values() for tensor in tensors_in(value)]
+    subject = Subject(workload.step, workload.model, workload.optimizer, inputs)
+    return attribute(subject, blocks, memory, _nothing)
+
+
+def snapshot_pass(workload: Workload, on_phase: OnPhase, path: str) -> None:
+    """PyTorch's own memory snapshot of one steady step into ``path``, for its viewer; on CUDA alone.
+
+    It holds every allocation and free of the step with its Python stack: https://docs.pytorch.org/memory_viz.
+    """
+    on_phase("snapshot")
+    torch.cuda.memory._record_memory_history("all", stacks="python", clear_history=True)
+    try:
+        workload.step(UnobservedPhases(_nothing))
+        torch.cuda.memory._dump_snapshot(path)
+    finally:
+        torch.cuda.memory._record_memory_history(None)
 
 
 def proof_pass(workload: Workload, device: Device, on_phase: OnPhase) -> Proof:

@@ -16,7 +16,7 @@ from lorabench.model.build import build_base
 from lorabench.runner import worker
 from lorabench.runner.job import Emit, Job
 
-STEPS_BEFORE_WARMUP = 5
+STEPS_BEFORE_WARMUP = 6
 """What the bench runs for bytes and proof in the same process: a bare loop must be as far along."""
 
 

@@ -44,6 +44,19 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("report")
 
 
+ATTRIBUTION = {
+    "peak": {"bytes": 102 * MIB, "phase": NASTY, "operator": "aten::mm", "number": 30},
+    "modules": {"model.layers.0": {"base_weights": 60 * MIB, "activations": 2 * MIB}},
+    "timeline": {
+        "operators": 60,
+        "phases": [{"name": "forward", "from": 1}, {"name": NASTY, "from": 31}],
+        "at": list(range(0, 61, 2)),
+        "constant_bytes": {"base_weights": 100 * MIB},
+        "varying_bytes": {"activations": [2 * MIB - abs(30 - number) * 65536 for number in range(0, 61, 2)]},
+    },
+}
+
+
 @pytest.fixture
 def results(folder, environment, make_record) -> Path:
     """Ranks on a CPU and on a GPU, one of them unstable, a case that failed, and one with a name that is markup."""
@@ -72,6 +85,8 @@ def results(folder, environment, make_record) -> Path:
                 )
             )
     broken = make_record(case={"quantization": "int8"}, status="failed", error=failed, memory=None, latency={})
+    for index in (0, 4):  # the same case on both devices
+        records[index] = replace(records[index], observations={"attribution": ATTRIBUTION})
     odd = make_record(case={"scenario": NASTY, "axes": (("adapter.rank", NASTY),), "batch_size": 3})
     path = folder / "results.jsonl"
     lines = [environment, gpu, *records, broken, odd]
@@ -212,6 +227,32 @@ def test_a_record_opens_whole_and_closes(visit, results):
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
     assert "record=" not in page.url
+
+
+def test_a_records_memory_through_a_step_can_be_zoomed_into(visit, results):
+    first = read_results(results).records[0]
+    page = visit(f"#cases?record={first.key}")
+    page.wait_for_selector("dialog[open]")
+    chart = page.locator("dialog .timeline.js-plotly-plot")
+    chart.wait_for()
+    drawn = "chart => chart.data.map((one) => [one.name, Math.max(...one.y)])"
+    assert chart.evaluate(drawn) == [["base weights", 100], ["activations", 2], ["peak", 102]]
+    assert chart.locator(".annotation-text").all_text_contents() == ["forward", NASTY]
+    plane = chart.locator(".nsewdrag").bounding_box()
+    assert plane is not None
+    middle = plane["y"] + plane["height"] / 2
+    page.mouse.move(plane["x"] + plane["width"] * 0.25, middle)
+    page.mouse.down()
+    page.mouse.move(plane["x"] + plane["width"] * 0.5, middle, steps=5)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.timeline').layout.xaxis.range[0] > 10")
+    low, high = chart.evaluate("chart => chart.layout.xaxis.range")
+    assert (low, high) == pytest.approx((15, 30), abs=3)
+    # What is drawn is not listed once more, and what is not drawn is.
+    text = page.locator("dialog").evaluate("one => one.textContent")
+    assert "varying bytes" not in text
+    assert "model.layers.0" in text
+    assert page.locator("dialog[open]").count() == 1
 
 
 def test_an_address_opens_a_record(visit, results):

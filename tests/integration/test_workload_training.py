@@ -21,8 +21,8 @@ from lorabench.model.build import build_base
 from lorabench.workload import training
 
 MEASURE = Measure(warmup=1, steps=3)
-UNTIMED_STEPS = 5
-"""Four of the memory pass and the one that is watched."""
+UNTIMED_STEPS = 6
+"""Four of the memory pass, the one that attribution follows, and the one that is watched."""
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 STYLES = ("vendor/tabulator.min.css", "style.css", "table.css", "print.css")
 SCRIPTS = (
     *("vendor/tabulator.min.js", "vendor/plotly-basic.min.js"),
-    *("scripts/data.js", "scripts/state.js", "scripts/format.js", "scripts/record.js"),
-    *("scripts/explorer.js", "scripts/charts.js", "scripts/main.js"),
+    *("scripts/data.js", "scripts/state.js", "scripts/format.js", "scripts/timeline.js"),
+    *("scripts/record.js", "scripts/explorer.js", "scripts/charts.js", "scripts/main.js"),
 )
 # A debugger would ask for the map; an offline page has none.
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$|/\*# sourceMappingURL=.*?\*/", re.MULTILINE)

@@ -1,22 +1,13 @@
 "use strict";
 // Memory and time of one scenario's cases, to hover over and zoom into.
 const Charts = (() => {
+  const { colour } = Format;
   const mostCases = 60;
   const select = document.getElementById("chart-scenario");
   const phaseSelect = document.getElementById("chart-phase");
   let groups = new Map();
   let phases = [];
   let drawn = 0;
-
-  // A theme's colour as plotly can read it.
-  function colour(name) {
-    const probe = document.createElement("span");
-    probe.style.color = `var(--${name})`;
-    document.body.append(probe);
-    const value = getComputedStyle(probe).color;
-    probe.remove();
-    return value;
-  }
 
   function layout(members, unit, perRow) {
     const narrow = innerWidth < 640;

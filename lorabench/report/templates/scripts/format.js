@@ -38,5 +38,15 @@ const Format = (() => {
     return element.innerHTML;
   }
 
-  return { scale, number, fixed, time, size, kindOf, markup };
+  // A theme's colour as plotly can read it.
+  function colour(name) {
+    const probe = document.createElement("span");
+    probe.style.color = `var(--${name})`;
+    document.body.append(probe);
+    const value = getComputedStyle(probe).color;
+    probe.remove();
+    return value;
+  }
+
+  return { scale, number, fixed, time, size, kindOf, markup, colour };
 })();

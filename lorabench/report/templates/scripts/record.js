@@ -2,7 +2,7 @@
 // A whole record in a dialog. All text goes through textContent: names and messages come from files.
 const RecordView = (() => {
   const dialog = document.getElementById("record");
-  const order = ["case", "memory", "latency", "proof", "observations"];
+  const order = ["case", "memory", "attribution", "latency", "proof", "observations"];
   let closed = () => {};
 
   function element(tag, properties = {}, ...children) {
@@ -45,6 +45,17 @@ const RecordView = (() => {
     return element("details", { open }, element("summary", {}, name), tree(value));
   }
 
+  // The timeline is drawn, not listed; the rest of what was attributed is a section of its own.
+  function attributed(record, body) {
+    const { timeline, ...rest } = record.observations.attribution;
+    const { attribution, ...observations } = record.observations;
+    if (Timeline.known(timeline)) {
+      const place = element("div", { className: "timeline" });
+      body.append(element("details", { open: true }, element("summary", {}, "memory through one step"), place));
+    }
+    return { ...record, observations, attribution: rest };
+  }
+
   function content(row, record) {
     const body = element("div", { className: "content" });
     const error = record?.error;
@@ -59,6 +70,7 @@ const RecordView = (() => {
     }
     const parts = Object.fromEntries(Object.entries(record).filter(([, value]) => isPlain(value) || Array.isArray(value)));
     body.append(section("identity", parts, true));
+    if (record.observations?.attribution) record = attributed(record, body);
     for (const name of order) {
       const value = record[name];
       if ( value && Object.keys(value).length) body.append(section(name, value, name === "memory" || name === "case"));
@@ -78,6 +90,9 @@ const RecordView = (() => {
     dialog.replaceChildren(element("header", {}, element("div", {}, title, place), close), content(row, record));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
+    // Only what is shown has a width to draw in.
+    const chart = dialog.querySelector(".timeline");
+    if (chart) await Timeline.draw(chart, record.observations.attribution.timeline);
   }
 
   dialog.addEventListener("close", () => closed());

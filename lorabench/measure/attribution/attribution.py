@@ -1,0 +1,80 @@
+"""The attribution of a case: what a record says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lorabench.measure.attribution.blocks import Blocks
+from lorabench.measure.attribution.observe import Subject, follow
+from lorabench.measure.attribution.summary import Peak, timeline
+from lorabench.measure.phases import OnPhase
+from lorabench.record import Memory
+
+_MOST_CAPTURES = 3
+"""Steps are alike to the operator, unless int8's outliers have moved."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """``categories`` and ``unattributed_bytes`` add up to the memory pass's peak; ``details`` are an observation.
+
+    ``unattributed_bytes`` is below 0 where this pass's peak was higher, as it may be where memory depends on values.
+    """
+
+    categories: dict[str, int]
+    unattributed_bytes: int
+    details: dict[str, Any]
+
+
+def attribute(subject: Subject, blocks: Blocks, memory: Memory, on_phase: OnPhase) -> Attribution:
+    """Follow a step of ``subject``; where blocks can be listed another, to list them at the first one's peak.
+
+    Args:
+        memory: the memory pass's, for the peak that the categories are to add up to.
+    """
+    followed = follow(subject, blocks, on_phase)
+    moment = followed.ledger.peak()
+    workspaces: frozenset[int] = frozenset()
+    if blocks.can_capture:
+        for _ in range(_MOST_CAPTURES):
+            wanted = max(moment.number, 1)
+            followed = follow(subject, blocks, on_phase, capture_at=wanted)
+            moment = followed.ledger.peak()
+            if moment.number == wanted:
+                break
+        # The list is of the operator asked for, whatever the last step's peak was.
+        moment = next((one for one in followed.ledger.moments if one.number == wanted), moment)
+        workspaces = blocks.take_workspaces()
+    ledger = followed.ledger
+    workspace_bytes = blocks.workspace_bytes()
+    peak = Peak(ledger, moment, workspace_bytes, followed.captured, workspaces)
+    attributed_bytes = sum(peak.categories.values())
+    peak_bytes = memory.peak_allocated_bytes or attributed_bytes
+    details = {
+        "peak": {
+            "bytes": moment.peak_bytes,
+            "phase": moment.phase,
+            "operator": moment.operator,
+            "number": moment.number,
+        },
+        "modules": peak.modules(),
+        "tensors": peak.tensors(),
+        "timeline": timeline(ledger, peak.categories.get("library_workspaces", 0)),
+        **_beyond(memory),
+    }
+    return Attribution(peak.categories, peak_bytes - attributed_bytes, details)
+
+
+def _beyond(memory: Memory) -> dict[str, Any]:
+    """``beyond_peak``: what the allocator caches at most, and what the driver sees on top: CUDA's context and the rest.
+
+    Only what the device can tell.
+    """
+    allocated, reserved, used = memory.peak_allocated_bytes, memory.peak_reserved_bytes, memory.device_used_bytes
+    found: dict[str, int] = {}
+    if allocated is not None and reserved is not None:
+        found["cached_bytes"] = reserved - allocated
+    if reserved is not None and used is not None:
+        found["context_and_rest_bytes"] = used - reserved
+    return {"beyond_peak": found} if found else {}
