@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from lorabench.fitting import Answer
     from lorabench.results_file import Existing
     from lorabench.scenario import Scenario
 
@@ -30,6 +31,7 @@ __all__ = [
     "Measure",
     "Record",
     "__version__",
+    "fit",
     "load",
     "load_scenarios",
     "predict",
@@ -76,9 +78,38 @@ def run(
     return list(records)
 
 
-def predict(cases: Sequence[Case], *, out: Path | None = None, existing: Existing = "refuse") -> list[Record]:
-    """:func:`run` on the ``fake`` device: the bytes that an H100 would use, without one."""
-    return run(cases, device="fake", out=out, existing=existing)
+def predict(
+    cases: Sequence[Case], *, gpu: str | None = None, out: Path | None = None, existing: Existing = "refuse"
+) -> list[Record]:
+    """:func:`run` on the ``fake`` device: the bytes that a GPU would use, without one.
+
+    They are an H100's, or those of the card that ``gpu`` names (:data:`lorabench.catalog.CARDS`). A named card has a
+    capacity: what does not fit ends as ``oom``, and ``observations["fits"]`` tells the headroom
+    (:func:`lorabench.runner.on_card.run_on_card`).
+
+    Raises:
+        DeviceError: there is no such card.
+    """
+    from lorabench.catalog import find_card
+
+    return run(cases, device=f"fake:{find_card(gpu).name}" if gpu else "fake", out=out, existing=existing)
+
+
+def fit(
+    cases: Sequence[Case], gpu: str, over: str = "batch_size", *, margin: str = "0", trust_remote_code: bool = False
+) -> list[Answer]:
+    """The largest ``over`` (batch_size, sequence_length or adapter.rank) with which each of ``cases`` fits a card.
+
+    ``margin`` is kept free: a size (``"2GiB"``) or a share of what is usable (``"5%"``).
+
+    Raises:
+        DeviceError: there is no such card.
+        InputError: ``over`` or ``margin`` is refused, or a case has no rank to search.
+    """
+    from lorabench.catalog import find_card
+    from lorabench.fitting import find_largest
+
+    return list(find_largest(cases, find_card(gpu), over, margin=margin, trust_remote_code=trust_remote_code))
 
 
 def load(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> pd.DataFrame:

@@ -14,12 +14,14 @@ import typer
 from lorabench import __version__
 from lorabench.cli.claims import claims
 from lorabench.cli.env import env
+from lorabench.cli.fit import fit
 from lorabench.cli.list import list_cases
 from lorabench.cli.predict import predict
 from lorabench.cli.report import report
 from lorabench.cli.run import run
 from lorabench.cli.schema import schema
 from lorabench.cli.show import show
+from lorabench.cli.trace import trace
 from lorabench.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, LorabenchError
 from lorabench.wording import one_line
 
@@ -35,9 +37,11 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(predict)
+app.command()(fit)
 app.command("list")(list_cases)
 app.command()(claims)
 app.command()(show)
+app.command()(trace)
 app.command()(report)
 app.command()(env)
 app.command()(schema)

@@ -16,6 +16,12 @@ def _presets(incomplete: str) -> list[str]:
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
+def _cards(incomplete: str) -> list[str]:
+    from lorabench.catalog import CARDS
+
+    return [name for name in CARDS if name.lower().startswith(incomplete.lower())]
+
+
 ScenarioPaths = Annotated[
     list[Path],
     typer.Argument(
@@ -57,6 +63,17 @@ Set = Annotated[
         metavar="KEY=VALUE",
         help="Give a setting this value in every case, 'batch_size=4' or 'adapter.rank=16'; may be repeated.",
         show_default=False,
+    ),
+]
+Gpu = Annotated[
+    str,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="The card to predict for, with its capacity: T4, V100-16, V100-32, RTX3090, RTX4090, RTX5090, L4, A10, "
+        "A100-40, A100-80, L40S, H100, H200 or B200.",
+        show_default=False,
+        autocompletion=_cards,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object a line, and nothing else.")]

