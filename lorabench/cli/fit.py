@@ -39,9 +39,10 @@ def fit(
 ) -> None:
     """Find the largest batch, length or rank that fits a GPU, by prediction: no GPU needed.
 
-    There is an answer for each combination of the scenario's other axes. A value fits if the case runs to its end,
-    loading included, on a model of CUDA's allocator with the card's capacity. A case whose prediction fails makes the
-    exit code 4, after all have been searched.
+    There is an answer for each combination of the scenario's other axes. A
+    value fits if the case runs to its end, loading included, on a model of
+    CUDA's allocator with the card's capacity. A case whose prediction fails
+    makes the exit code 4, after all have been searched.
     """
     from lorabench.catalog import find_card
     from lorabench.fitting import AXES, find_largest

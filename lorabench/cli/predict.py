@@ -25,7 +25,9 @@ def predict(
 
     With --gpu each case is told to fit or not: what does not fit ends as oom, as it would on the card.
 
-    In this version dense bf16 training can be predicted. Any other case ends as failed, with the reason.
+    Training and inference can be predicted, lifecycles cannot. A case with an
+    operator that was not audited for the memory that its CUDA kernel takes
+    ends as failed, with the operator's name.
     """
     run(
         paths,

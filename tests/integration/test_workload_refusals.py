@@ -163,7 +163,7 @@ def test_full_memory_in_the_backward_pass(case: Case, meddle: Any, fault: Except
 
 
 def test_full_memory_in_a_timed_step_is_blamed_on_its_phase(case: Case, meddle: Any) -> None:
-    meddle(lambda model: fail_in_backward(model, MemoryError(), at_call=6))
+    meddle(lambda model: fail_in_backward(model, MemoryError(), at_call=7))
     [result] = measure(case)
     assert (result["status"], result["error"]["phase"]) == ("oom", "backward")
     assert result["proof"] is not None
