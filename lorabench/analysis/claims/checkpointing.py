@@ -256,9 +256,9 @@ CHECKPOINTING_CUTS_DYNAMIC = Claim(
     cause="bitsandbytes' int8 matmul keeps its input as a plain attribute of the autograd context (ctx.tensors in "
     "MatMul8bitLt, ctx.A in MatMul8bitFp; bitsandbytes/autograd/_functions.py), not by save_for_backward, and "
     "non-reentrant checkpointing frees only what saved-tensor hooks see. nf4's MatMul4Bit keeps no input. Followed "
-    "tensor by tensor (Llama-3.2-1B on CUDA's path, predicted, 4 x 512, threshold 0), 939,524,096 bytes stay alive that "
-    "reentrant checkpointing frees: in each of 16 layers the input of down_proj (536,870,912 bytes in all) and the inputs "
-    "of query, key and value, of o_proj, and of gate and up (134,217,728 each).",
+    "tensor by tensor (Llama-3.2-1B on CUDA's path, predicted, 4 x 512, threshold 0), 939,524,096 bytes stay alive "
+    "that reentrant checkpointing frees: in all of 16 layers the input of down_proj (536,870,912 bytes) and the inputs "
+    "of query, key and value, of o_proj, and of gate and up (134,217,728 bytes each).",
     caveat={"cpu": "On a CPU bitsandbytes takes another int8 product than on a GPU; only a GPU shows its bytes."},
 )
 
