@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
-
-import lorabench
+from command_line import lorabench_in
 
 SCENARIO = """\
 scenario: room
@@ -28,17 +24,7 @@ matrix:
 def cli(tmp_path):
     (tmp_path / "room.yaml").write_text(SCENARIO)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "lorabench", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(lorabench.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run
+    return partial(lorabench_in, tmp_path)
 
 
 def test_the_largest_rank_is_found_for_each_combination(cli) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
-
-import lorabench
+from command_line import lorabench_in
 
 SCENARIO = """\
 scenario: room
@@ -27,17 +23,7 @@ matrix:
 def cli(tmp_path):
     (tmp_path / "room.yaml").write_text(SCENARIO)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "lorabench", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(lorabench.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run
+    return partial(lorabench_in, tmp_path)
 
 
 @pytest.mark.parametrize(

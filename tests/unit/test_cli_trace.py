@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-import lorabench
+from command_line import lorabench_in
 
 TRAINING = """\
 scenario: ranks
@@ -31,17 +28,7 @@ def trace(tmp_path: Path) -> Any:
     (tmp_path / "ranks.yaml").write_text(TRAINING)
     (tmp_path / "lives.yaml").write_text(LIFE)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "lorabench", "trace", "ranks.yaml", "lives.yaml", "--device", "cpu", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(lorabench.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run
+    return partial(lorabench_in, tmp_path, "trace", "ranks.yaml", "lives.yaml", "--device", "cpu")
 
 
 def test_a_case_is_told_by_category_layer_and_tensor(trace: Any) -> None:

@@ -7,13 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from predicting import predict
 
 from lorabench.case import Case
-from lorabench.device.fake import FakeDevice
-from lorabench.record import Memory
 from lorabench.scenario import load_scenarios
-from lorabench.workload import make_workload
-from lorabench.workload.passes import MemoryPass
 
 ROOT = Path(__file__).parents[3]
 QUICK = (
@@ -41,15 +38,6 @@ def cases() -> dict[str, Case]:
 def truth() -> dict[tuple[str, str], int]:
     with (ROOT / "results" / "h100" / "truth.csv").open(encoding="utf-8") as file:
         return {(row["case"], row["quantity"]): int(row["plain_bytes"]) for row in csv.DictReader(file)}
-
-
-def predict(case: Case) -> Memory:
-    device = FakeDevice()
-    with device.session():
-        memory = MemoryPass(make_workload(case, device), device, lambda phase: None)
-        memory.build()
-        memory.run()
-        return memory.memory()
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

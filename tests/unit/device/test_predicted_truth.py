@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
+from predicting import predict
 
 from lorabench.case import Case
-from lorabench.device.fake import FakeDevice
 from lorabench.scenario import load_scenarios
-from lorabench.workload import make_workload
-from lorabench.workload.passes import MemoryPass
 
 ROOT = Path(__file__).parents[3]
 QUICK = (
@@ -44,15 +41,6 @@ def dense_cases() -> Mapping[str, Case]:
 
 
 MEASURED, CASES = measured(), dense_cases()
-
-
-def predict(case: Case) -> Any:
-    device = FakeDevice()
-    with device.session():
-        memory = MemoryPass(make_workload(case, device), device, lambda phase: None)
-        memory.build()
-        memory.run()
-    return memory.memory()
 
 
 @pytest.mark.parametrize(
