@@ -16,7 +16,7 @@ from lorabench.device.kernels import Temporaries, nothing, radix_sort_bytes, ten
 from lorabench.device.workspaces import CUBLAS_OPERATORS
 
 _NO_KERNEL = """
-aten::alias aten::as_strided aten::detach aten::expand aten::permute aten::select aten::slice aten::split
+aten::alias aten::as_strided aten::detach aten::detach_ aten::expand aten::permute aten::select aten::slice aten::split
 aten::split_with_sizes aten::squeeze aten::t aten::transpose aten::unbind aten::unsqueeze aten::view aten::_unsafe_view
 aten::empty aten::empty_like aten::empty_strided aten::new_empty aten::new_empty_strided
 aten::lift_fresh aten::_local_scalar_dense

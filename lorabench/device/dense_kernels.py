@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from lorabench.device.kernels import radix_sort_bytes, rounded
+from lorabench.errors import DeviceError
 
 _aten = torch.ops.aten
 
 _FEW_INDICES = 3072
 _FP32_BYTES = 4
+# Numbers from [0, 1) in fp32 have 24 bits.
+_HIGHEST_DRAWN = 1 - 2**-24
 
 
 def _embedding_dense_backward(
@@ -138,6 +141,19 @@ def _efficient_workspace_bytes(query: Tensor, key: Tensor, value: Tensor) -> int
     return rounded(elements, 4) * _FP32_BYTES
 
 
+def _rand(size: Sequence[int], **options: Any) -> Tensor:
+    """A single number, by which a model decides what a step leaves out: the highest there is, so that nothing is.
+
+    OPT draws one on the host before each layer, up to transformers 5.22, also where no layer is ever left out.
+
+    Raises:
+        DeviceError: there are several.
+    """
+    if size:
+        raise DeviceError(f"aten.rand of shape {list(size)} was not audited, so it cannot be predicted yet")
+    return torch.tensor(_HIGHEST_DRAWN)
+
+
 def _bytes(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.uint8)
 
@@ -145,6 +161,7 @@ def _bytes(count: int) -> Tensor:
 KERNELS: Mapping[Any, Callable[..., Any]] = {
     _aten.embedding_dense_backward.default: _embedding_dense_backward,
     _aten.native_layer_norm.default: _native_layer_norm,
+    _aten.rand.default: _rand,
     _aten._safe_softmax.default: _safe_softmax,
     _aten._scaled_dot_product_efficient_attention_backward.default: _efficient_attention_backward,
 }

@@ -188,6 +188,17 @@ def test_reading_a_value_is_refused(fake: FakeDevice) -> None:
         bool((torch.empty(8) > 0).sum() > 0)
 
 
+def test_a_number_drawn_to_leave_a_layer_out_leaves_none_out(fake: FakeDevice) -> None:
+    # As OPT does before each layer, up to transformers 5.22. The number lies on the host.
+    before = fake.allocated_bytes()
+    drawn = torch.rand([])
+    assert fake.allocated_bytes() == before
+    assert not bool(drawn < 0.0)
+    assert not bool(drawn < 0.999)
+    with pytest.raises(DeviceError, match="not audited"):
+        torch.rand(8)
+
+
 def test_biases_are_added_by_cublaslt_with_a_workspace_of_its_own(fake: FakeDevice) -> None:
     weight, bias = torch.empty(16, 16), torch.empty(16)
     before = fake.allocated_bytes()
