@@ -74,7 +74,8 @@ def find_largest(
             capacity = card.usable_bytes(case.quantization) - margins[case.name]
             spec = f"fake:{card.name}:{capacity}"
             if spec not in launchers:
-                launcher = LocalLauncher(resolve_device(spec), trust_remote_code=trust_remote_code)
+                target = resolve_device(spec)
+                launcher = LocalLauncher(target, trust_remote_code=trust_remote_code, attribute=False)
                 launchers[spec] = held.enter_context(launcher)
             prober = _Prober(case, over, launchers[spec], on_probe or _nobody)
             yield _answer(prober, card, margins[case.name], capacity)

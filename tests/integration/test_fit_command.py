@@ -8,6 +8,10 @@ from functools import partial
 import pytest
 from command_line import lorabench_in
 
+from lorabench.case import Case
+from lorabench.catalog import CARDS
+from lorabench.fitting.largest import find_largest
+
 SCENARIO = """\
 scenario: room
 question: What fits?
@@ -44,8 +48,6 @@ def test_the_largest_rank_is_found_for_each_combination(cli) -> None:
 
 def test_a_margin_decides_where_memory_stops_it(cli) -> None:
     # 20 MiB less than all but 150 MiB: a handful of rows.
-    from lorabench.catalog import CARDS
-
     usable = CARDS["L4"].usable_bytes("bf16")
     done = cli(
         *(
@@ -67,6 +69,16 @@ def test_a_margin_decides_where_memory_stops_it(cli) -> None:
     assert answer["reserved_bytes"] <= 150 << 20
     tried = {prediction["value"]: prediction["status"] for prediction in answer["predictions"]}
     assert (tried[answer["largest"]], tried[answer["largest"] + 1], tried[65_536]) == ("ok", "oom", "oom")
+
+
+def test_a_search_does_not_ask_what_its_bytes_are() -> None:
+    records = []
+    case = Case("room", "train", "llama-tiny", sequence_length=64)
+    [answer] = find_largest([case], CARDS["L4"], "adapter.rank", on_probe=lambda _, record: records.append(record))
+    assert answer.largest == 128
+    for record in records:
+        assert record.memory.categories == {}
+        assert "attribution" not in record.observations["stages_s"]
 
 
 def test_what_cannot_be_predicted_is_told_in_the_table(cli) -> None:
