@@ -48,7 +48,10 @@ Worker = Callable[["Job", Emit], None]
 class Job:
     """``single``: one case, memory and latency. A group's cases get a ``memory`` job each and one ``timing`` job.
 
-    ``snapshot`` is a file for PyTorch's memory snapshot of one steady step, on CUDA alone.
+    ``snapshot`` is a file for PyTorch's memory snapshot of one steady step, on CUDA alone. ``attribute`` says whether
+    one more step is followed to tell what the bytes at the peak are, ``profile`` whether, on CUDA, one is profiled to
+    tell its launch overhead, ``work`` whether the work of one is counted; then the device's ceilings are measured that
+    are not among ``known_ceilings``, too.
     """
 
     cases: tuple[Case, ...]
@@ -58,10 +61,15 @@ class Job:
     timeout_s: float
     trust_remote_code: bool = False
     snapshot: str | None = None
+    attribute: bool = True
+    profile: bool = True
+    work: bool = True
+    known_ceilings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "cases": [case.to_dict() for case in self.cases]}
 
 
 def job_from_dict(data: Mapping[str, Any]) -> Job:
-    return Job(**{**data, "cases": tuple(case_from_dict(case) for case in data["cases"])})
+    cases = tuple(case_from_dict(case) for case in data["cases"])
+    return Job(**{**data, "cases": cases, "known_ceilings": tuple(data["known_ceilings"])})

@@ -39,19 +39,26 @@ class LocalLauncher:
         *,
         python: str = sys.executable,
         trust_remote_code: bool = False,
+        attribute: bool = True,
         progress: Progress | None = None,
         server_options: Sequence[str] = (),
     ) -> None:
-        """``server_options`` are for tests: another worker, other modules to import first."""
+        """``attribute`` is off for who needs no categories of the bytes: they take a step more, and a slow one.
+
+        ``server_options`` are for tests: another worker, other modules to import first.
+        """
         self._target = target
         self._python = python
         self._trust_remote_code = trust_remote_code
+        self._attribute = attribute
         self._progress = progress or NoProgress()
         self._server_options = server_options
         self._server: ServerConnection | None = None
         self._environment: Environment | None = None
         self._nvml = ExitStack()
         self._warned: set[str] = set()
+        # Measured once for all cases of a run.
+        self._ceilings: set[str] = set()
 
     @property
     def environment(self) -> Environment:
@@ -109,7 +116,17 @@ class LocalLauncher:
         self, cases: tuple[Case, ...], mode: Mode, repeat: int, snapshot: str | None = None
     ) -> Generator[Wait, None, list[Outcome]]:
         timeout_s = sum(case.measure.timeout_s for case in cases)
-        job = Job(cases, mode, self._spec, repeat, timeout_s, self._trust_remote_code, snapshot)
+        job = Job(
+            cases,
+            mode,
+            self._spec,
+            repeat,
+            timeout_s,
+            trust_remote_code=self._trust_remote_code,
+            snapshot=snapshot,
+            attribute=self._attribute,
+            known_ceilings=tuple(sorted(self._ceilings)),
+        )
         server = yield from self._ready()
         started = time.monotonic()
         watch = self._watch()
@@ -133,6 +150,8 @@ class LocalLauncher:
             # Whatever ends the wait ends the worker.
             self.close()
             raise
+        for event in events:
+            self._ceilings.update(event.get("observations", {}).get("ceilings", ()))
         yield from watch.until_gone()
         found = outcomes(job, events, time.monotonic() - started)
         return [replace(outcome, notes=watch.notes) for outcome in found]

@@ -12,6 +12,7 @@ from lorabench.device.protocol import Device
 from lorabench.device.select import open_device
 from lorabench.measure.attribution.attribution import Attribution
 from lorabench.measure.attribution.blocks import blocks_of
+from lorabench.measure.ceilings import measure_ceilings
 from lorabench.measure.phases import UnobservedPhases
 from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
@@ -28,6 +29,7 @@ from lorabench.workload.passes import (
     proof_pass,
     snapshot_pass,
     timed_pass,
+    work_pass,
 )
 from lorabench.workload.protocol import Workload
 
@@ -105,8 +107,9 @@ class _Single:
                 memory.build()
             with self._stages("memory"):
                 memory.run()
-        with self._stages("attribution"):
-            self._attribute(workload, memory)
+        if self._job.attribute:
+            with self._stages("attribution"):
+                self._attribute(workload, memory)
         if self._job.snapshot is not None:
             with self._stages("snapshot"):
                 snapshot_pass(workload, self._teller.enter, self._job.snapshot)
@@ -120,6 +123,10 @@ class _Single:
                 observed = workload.observations()
                 self._warnings += observed.pop("warnings", [])
                 self._observations |= observed
+        if self._job.work and device.computes:
+            with self._stages("work"):
+                self._count_work(workload)
+        if self._job.mode == "single" and self._job.profile and device.computes:
             self._observations |= _launch_bound(workload, device, self._teller, self._latency, self._stages)
 
     def _attribute(self, workload: Workload, memory: MemoryPass) -> None:
@@ -133,6 +140,19 @@ class _Single:
             self._warnings.append(f"no attribution of bytes: {type(fault).__name__}: {fault}")
         else:
             self._observations["attribution"] = self._attribution.details
+
+    def _count_work(self, workload: Workload) -> None:
+        """What a step has to do, and what the device can; without it a case stays measured, and the record says why."""
+        try:
+            work = work_pass(workload, self._teller.pass_by)
+            dtypes = {dtype for counted in work.values() for dtype in counted["flops"]}
+            ceilings = measure_ceilings(self._device, self._job.known_ceilings, dtypes)
+        except Exception as fault:
+            self._warnings.append(f"no work counted: {type(fault).__name__}: {fault}")
+        else:
+            self._observations["work"] = work
+            if ceilings:
+                self._observations["ceilings"] = ceilings
 
     def _attributed(self, memory: Memory) -> Memory:
         found = self._attribution

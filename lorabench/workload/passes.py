@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -33,6 +34,7 @@ from lorabench.measure.attribution.holders import tensors_in
 from lorabench.measure.attribution.observe import Subject
 from lorabench.measure.launch import ProfiledPhases, launch_bound
 from lorabench.measure.phases import MemoryPhases, OnPhase, TimedPhases, UnobservedPhases
+from lorabench.measure.work import CountedPhases
 from lorabench.model.proof import count, observe_step
 from lorabench.record import Memory, Proof
 from lorabench.workload.protocol import Buildable, Workload
@@ -185,6 +187,14 @@ def launch_pass(
         workload.step(phases)
         busy = workload.latency(phases.samples_s())
     return launch_bound(busy, latency)
+
+
+def work_pass(workload: Workload, on_phase: OnPhase) -> dict[str, Any]:
+    """What one more step has to do, by phase (:mod:`lorabench.measure.work`); a decode is that of one token."""
+    phases = CountedPhases(on_phase)
+    with workload.shortened():
+        workload.step(phases)
+        return phases.work(workload.latency)
 
 
 def _nothing(phase: str) -> None:
