@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench evidence-cpu test benchmarks lint format
+.PHONY: help bench evidence-cpu test gate benchmarks lint format
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,30 @@ evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, 
 test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit
 	$(BIN)/pytest tests/integration
+	$(MAKE) gate
+
+# Predicted for an H100 and held to the byte. A small model, and few tokens, so that CI has time for each question: bytes
+# follow the same code. Left out are lifecycles, which are not predicted, and scenarios that ask for time.
+SMALL := --model llama-tiny
+TRAINING := attention batch-size bias-modes cache checkpointing dropout full-fine-tuning int8 kbit-preparation optimizer \
+	padding quantization rank sequence-length target-modules
+INFERENCE := adapter-state int8-inference
+PREDICT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/lorabench predict --quiet --force
+GATE ?= --strict
+
+gate: $(VENV)/.installed  ## the scenarios' predicted GPU memory against results/baselines/; GATE=--update writes it anew
+	@rm -f results/gate*.jsonl; \
+	$(PREDICT) $(TRAINING:%=scenarios/%.yaml) $(SMALL) --out results/gate-training.jsonl >/dev/null & training=$$!; \
+	$(PREDICT) scenarios/task-types.yaml --out results/gate-tasks.jsonl >/dev/null && \
+	$(PREDICT) $(INFERENCE:%=scenarios/%.yaml) $(SMALL) --set new_tokens=2 -k 'not batch_size=8' \
+		--out results/gate-inference.jsonl >/dev/null; inference=$$?; \
+	wait $$training && [ $$inference -eq 0 ] || { echo "make gate: not all cases could be predicted" >&2; exit 4; }; \
+	cat results/gate-*.jsonl >results/gate.jsonl; \
+	$(BIN)/lorabench gate results/gate.jsonl --baseline results/baselines/predicted.jsonl $(GATE) && exit; code=$$?; \
+	case $$code in \
+	1) echo "make gate: if that is meant, run make gate GATE=--update and commit results/baselines/" >&2;; \
+	3) echo "make gate: the baseline holds for the versions in constraints.txt: rm -r $(VENV) has make install them" >&2;; \
+	esac; exit $$code
 
 # Apart from the tests: they hold only where nothing else runs.
 benchmarks: $(VENV)/.installed  ## the bench's own speed, on a quiet machine

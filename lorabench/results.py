@@ -26,6 +26,8 @@ _ENVIRONMENT = TypeAdapter(Environment)
 _CASE = TypeAdapter(Case)
 
 Encode = Callable[[Any], str | bytes]
+Take = Callable[[Mapping[str, Any]], None]
+"""Takes a line's object; what it raises as :class:`MalformedError` is told with the line."""
 Identity = tuple[str, str, int, int, str | None]
 T = TypeVar("T")
 
@@ -58,8 +60,10 @@ class MalformedError(Exception):
     """What is wrong with a line, or with one of its keys; who reads it adds where it stands."""
 
 
-def read_results(*paths: Path) -> Results:
+def read_results(*paths: Path, also: Mapping[str, Take] | None = None) -> Results:
     """Reads results files one after the other, as if they were one. A torn last line is skipped with a warning.
+
+    ``also`` takes lines of further types, by type: a baseline has tolerances.
 
     Raises:
         ResultsError: a file cannot be read or has no environment, a line is not a valid record or environment, a
@@ -69,7 +73,7 @@ def read_results(*paths: Path) -> Results:
     for path in paths:
         try:
             with path.open("rb") as file:
-                read_stream(file, str(path), results)
+                read_stream(file, str(path), results, also)
         except OSError as error:
             raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     known = results.environments
@@ -82,7 +86,7 @@ def read_results(*paths: Path) -> Results:
     return results
 
 
-def read_stream(file: BinaryIO, name: str, results: Results) -> int:
+def read_stream(file: BinaryIO, name: str, results: Results, also: Mapping[str, Take] | None = None) -> int:
     """Adds what ``file`` holds to ``results``. Returns the length of its sound part: what follows is a torn line.
 
     Raises:
@@ -95,7 +99,7 @@ def read_stream(file: BinaryIO, name: str, results: Results) -> int:
             if len(line) > MAX_LINE_BYTES:
                 raise MalformedError(f"longer than {MAX_LINE_BYTES >> 20} MiB: not a line of a results file")
             if line.strip():
-                environments += _read_line(line, results)
+                environments += _read_line(line, results, also or {})
         except _NotJsonError as error:
             if not line.endswith(b"\n"):
                 results.warnings.append(f"{name}:{number}: the last line is torn (a run was killed) and was skipped")
@@ -132,8 +136,8 @@ class _NotJsonError(MalformedError):
     pass
 
 
-def _read_line(line: bytes, results: Results) -> bool:
-    """Adds the line's record or environment; True for an environment."""
+def _read_line(line: bytes, results: Results, also: Mapping[str, Take]) -> bool:
+    """Adds the line's record or environment, or gives it to who takes its type; True for an environment."""
     data = _parse(line)
     if not isinstance(data, dict):
         raise MalformedError("not a JSON object: a line is an environment or a record")
@@ -142,6 +146,9 @@ def _read_line(line: bytes, results: Results) -> bool:
         environment = _validated(_ENVIRONMENT, data, _parsed_to_json)
         results.environments[environment.id] = environment
         return True
+    if isinstance(kind, str) and kind in also:
+        also[kind](data)
+        return False
     if kind != "record":
         raise MalformedError(f"type: {_quote(kind)} is neither environment nor record")
     schema = data.get("schema")

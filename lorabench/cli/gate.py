@@ -1,0 +1,163 @@
+"""``lorabench gate``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lorabench.cli.options import AsJson
+from lorabench.errors import InputError
+from lorabench.wording import one_line
+
+if TYPE_CHECKING:
+    from lorabench.analysis.gate import Decision
+
+
+def gate(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A results file, predicted or measured.", show_default=False)
+    ],
+    baseline: Annotated[
+        Path,
+        typer.Option(
+            "--baseline", metavar="FILE", help="The committed results file to compare with.", show_default=False
+        ),
+    ],
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline anew from the results; its tolerances stay.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fewer bytes and cases that the baseline lacks fail, too.")
+    ] = False,
+    across_versions: Annotated[
+        bool, typer.Option("--across-versions", help="Compare with a baseline of other hardware or library versions.")
+    ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Cases that the results lack do not fail; --update keeps them."),
+    ] = False,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write JUnit XML, a test a case and metric.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown",
+            metavar="FILE",
+            help="Write Markdown for a pull request; appended where FILE is $GITHUB_STEP_SUMMARY.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fail if a case takes more bytes than in a committed baseline, or no longer ends ok.
+
+    Static, dynamic and peak allocated bytes and the peak of each phase are
+    compared to the byte, but for what tolerances in the baseline allow.
+    Reserved and device-used bytes are shown only. Fewer bytes pass with a
+    notice. A time that moved is a warning.
+
+    Exit codes: 0 passed or updated, 1 a regression, 2 bad input, 3 no
+    baseline, or one of other hardware or versions.
+    """
+    from lorabench.analysis.gate import Policy, judge, make_baseline, read_baseline, write_baseline
+    from lorabench.analysis.gate.baseline import current
+    from lorabench.results import read_results
+
+    if update and (junit or markdown):
+        raise InputError(f"--update and {'--junit' if junit else '--markdown'}: an update decides nothing; choose one")
+    _refuse_overwriting({"RESULTS": results, "--baseline": baseline, "--junit": junit, "--markdown": markdown})
+    found = read_results(results)
+    records, warnings = current(found, str(results))
+    before = read_baseline(baseline)
+    for warning in (*found.warnings, *warnings, *(before.warnings if before else ())):
+        typer.echo(warning, err=True)
+    policy = Policy(strict, allow_missing, across_versions or update)
+    decision = judge(before, records, found.environments, policy, str(baseline))
+    if not update:
+        _write(decision, junit, markdown)
+        _print(decision, as_json)
+        if decision.exit_code:
+            raise typer.Exit(decision.exit_code)
+        return
+    made = make_baseline(found, records, before, keep=allow_missing)
+    write_baseline(baseline, made)
+    dropped = 0 if before is None else len(before.records) - len(before.kept_by(made))
+    _print_update(decision, as_json, {"path": str(baseline), "cases": len(made.records), "dropped": dropped})
+
+
+def _refuse_overwriting(files: Mapping[str, Path | None]) -> None:
+    """What is read must not be written to, nor one file be written twice."""
+    seen: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        same = seen.setdefault(path.resolve(), option)
+        if same != option and (same, option) != ("RESULTS", "--baseline"):
+            raise InputError(f"{same} and {option}: both are {path}: name two files")
+
+
+def _write(decision: Decision, junit: Path | None, markdown: Path | None) -> None:
+    if junit is not None:
+        from lorabench.report.gate.junit import junit as as_junit
+
+        _write_text(junit, "--junit", as_junit(decision), "w")
+    if markdown is not None:
+        from lorabench.report.gate.markdown import markdown as as_markdown
+
+        # A step's summary is shared by all that the step runs.
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        shared = bool(summary) and markdown.resolve() == Path(str(summary)).resolve()
+        _write_text(markdown, "--markdown", as_markdown(decision), "a" if shared else "w")
+
+
+def _write_text(path: Path, option: str, text: str, mode: Literal["a", "w"]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror}") from None
+
+
+def _print(decision: Decision, as_json: bool) -> None:
+    from lorabench.report.gate.annotations import annotate, wanted
+    from lorabench.report.gate.plain import json_lines
+    from lorabench.report.gate.terminal import print_decision, print_obstacles
+    from lorabench.report.terminal import open_console
+
+    if as_json:
+        for line in json_lines(decision):
+            typer.echo(line)
+    elif decision.verdict != "not comparable":
+        print_decision(open_console(), decision)
+    if decision.verdict == "not comparable":
+        print_obstacles(open_console(sys.stderr), decision)
+    if wanted(os.environ):
+        # The runner reads both streams, and stdout is for results.
+        for line in annotate(decision):
+            typer.echo(line, err=True)
+
+
+def _print_update(decision: Decision, as_json: bool, written: Mapping[str, str | int]) -> None:
+    from lorabench.report.gate.plain import case_lines
+    from lorabench.report.gate.terminal import print_cases
+    from lorabench.report.gate.wording import cases
+    from lorabench.report.terminal import open_console, print_line
+
+    if as_json:
+        for line in (*case_lines(decision), json.dumps({"type": "baseline", **written})):
+            typer.echo(line)
+        return
+    console = open_console()
+    print_cases(console, decision)
+    told = cases(int(written["cases"]))
+    dropped = f"; dropped: {written['dropped']} (--allow-missing keeps them)" if written["dropped"] else ""
+    print_line(console, one_line(f"baseline: {written['path']}: {told}{dropped}"))
