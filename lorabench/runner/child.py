@@ -55,7 +55,11 @@ def settle_in(server_pid: int, log_fd: int) -> None:
     os.dup2(null, 0)
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)
-    # If memory runs out, let the kernel take the worker, not the process that has the results file.
+    be_first_to_go()
+
+
+def be_first_to_go() -> None:
+    """If memory runs out, let the kernel take the worker, not the process that has the results file."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -35,7 +35,7 @@ import importlib.util, runpy, sys
 spec = importlib.util.spec_from_file_location("lorabench", {init!r}, submodule_search_locations=[{folder!r}])
 package = sys.modules["lorabench"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(package)
-runpy.run_module("lorabench.runner.server", run_name="__main__", alter_sys=True)
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 """
 
 
@@ -60,7 +60,7 @@ class ServerConnection:
         pipes = ["--parent", str(os.getpid()), "--requests", str(request_fd), "--responses", str(response_fd)]
         try:
             self._process = subprocess.Popen(
-                [python, "-P", "-c", _bootstrap(), *pipes, *options],
+                [python, "-P", "-c", bootstrap("lorabench.runner.server"), *pipes, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -163,6 +163,7 @@ class ServerConnection:
         self._log.close()
 
 
-def _bootstrap() -> str:
+def bootstrap(module: str) -> str:
+    """The program that runs ``module`` of this very package under any interpreter, as ``python -P -c PROGRAM``."""
     init = Path(lorabench.__file__).resolve()
-    return _BOOTSTRAP.format(init=str(init), folder=str(init.parent))
+    return _BOOTSTRAP.format(init=str(init), folder=str(init.parent), module=module)

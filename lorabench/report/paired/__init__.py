@@ -1,0 +1,1 @@
+"""What a comparison of two interpreters found, for people and for CI."""
