@@ -12,9 +12,13 @@ from typing import Annotated
 import typer
 
 from lorabench import __version__
+from lorabench.cli.ab import ab
 from lorabench.cli.claims import claims
+from lorabench.cli.compare import compare
 from lorabench.cli.env import env
+from lorabench.cli.export import export
 from lorabench.cli.fit import fit
+from lorabench.cli.gate import gate
 from lorabench.cli.list import list_cases
 from lorabench.cli.predict import predict
 from lorabench.cli.report import report
@@ -31,7 +35,8 @@ EXIT_READER_GONE = 141
 app = typer.Typer(
     name="lorabench",
     help="The test bench for LoRA fine-tuning: what a configuration costs in memory and time.",
-    epilog="Exit codes: 0 done, 2 bad usage or input, 4 a case did not end ok, 70 internal error, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a regression (gate, ab), 2 bad usage or input, 3 baseline missing or not comparable, "
+    "4 a case did not end ok, 70 internal error, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -41,6 +46,10 @@ app.command()(fit)
 app.command("list")(list_cases)
 app.command()(claims)
 app.command()(show)
+app.command()(compare)
+app.command()(gate)
+app.command()(ab)
+app.command()(export)
 app.command()(trace)
 app.command()(report)
 app.command()(env)

@@ -128,18 +128,18 @@ def _heading(members: Sequence[Record]) -> str:
     return one_line(f"{first.scenario} ({'; '.join(parts)}) {how} {first.device.name}")
 
 
-def _labels(members: Sequence[Record]) -> list[str]:
+def labels(members: Sequence[Record]) -> list[str]:
     """What tells the rows apart: values alone where the heading names their axes, repeats where there are several."""
     same_axes = len({_axis_names(record) for record in members}) == 1
     repeated = len({record.repeat for record in members}) > 1
-    labels = []
+    found = []
     for record in members:
         axes = record.case["axes"]
         values = [format_value(value) if same_axes else f"{axis}={format_value(value)}" for axis, value in axes]
         if repeated:
             values.append(f"#{record.repeat + 1}")
-        labels.append(one_line(" ".join(values) or record.scenario))
-    return labels
+        found.append(one_line(" ".join(values) or record.scenario))
+    return found
 
 
 def _table(members: Sequence[Record]) -> Table:
@@ -160,7 +160,7 @@ def _table(members: Sequence[Record]) -> Table:
         table.add_column("fits", no_wrap=True)
         table.add_column("headroom", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    for record, label in zip(members, _labels(members), strict=True):
+    for record, label in zip(members, labels(members), strict=True):
         memory = record.memory
         row = [Text(label)]
         for n_bytes in (
@@ -187,7 +187,7 @@ def _phases(members: Sequence[Record]) -> list[str]:
 
 def _notes(members: Sequence[Record]) -> Iterator[Text]:
     phases = _phases(members)
-    for record, label in zip(members, _labels(members), strict=True):
+    for record, label in zip(members, labels(members), strict=True):
         if record.error is not None:
             where = f" in {record.error.phase}" if record.error.phase else ""
             text = f"{label}: {record.status}{where}: {record.error.type}: {record.error.message}"

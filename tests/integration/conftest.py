@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM
+from playwright.sync_api import Browser, sync_playwright
 
 from lorabench.case import Case, Measure
 from lorabench.environment import resolve_device
@@ -80,3 +82,14 @@ def behave() -> Callable[..., Case]:
         return Case(behaviour, "train", "llama-tiny", seed=number, measure=measure, group=group)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # A missing browser is a failure: what nobody looked at is not tested.
+    assert CHROMIUM, "no Chromium: install one (apt-get install chromium)"
+    with sync_playwright() as playwright:
+        # Chromium's sandbox wants a user that is not root.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

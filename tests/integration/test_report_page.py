@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Download, Page, sync_playwright
+from browsing import CONTRAST
+from playwright.sync_api import Download, Page
 from report_material import verdicts
 
 import lorabench
@@ -21,21 +21,9 @@ from lorabench.report.page.drawing import drawing
 from lorabench.report.page.writer import write_report
 from lorabench.results import read_results
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NASTY = "<script>window.owned=1</script><img src=x onerror=window.owned=1>"
 MIB = 2**20
 DRAWN = "#charts[data-drawn]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # A missing browser is a failure: what nobody looked at is not tested.
-    assert CHROMIUM, "no Chromium: install one (apt-get install chromium)"
-    with sync_playwright() as playwright:
-        # Chromium's sandbox wants a user that is not root.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -360,35 +348,6 @@ def test_nothing_overflows_and_text_can_be_read(visit, width, scheme):
     assert (max(map(int, re.findall(r"\d+", paper)[:3])) < 60) == (scheme == "dark")
     worst = page.evaluate(CONTRAST)
     assert worst["ratio"] >= 4.5, worst
-
-
-# WCAG 2.2, 1.4.3: the contrast of text with what is behind it, as a canvas mixes the colours.
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
-  const channels = (layers) => {
-    canvas.clearRect(0, 0, 1, 1);
-    for (const layer of layers) { canvas.fillStyle = layer; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const luminance = (colour) => {
-    const linear = (one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4;
-    const [r, g, b] = colour.map((one) => linear(one / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  let worst = {ratio: 99};
-  for (const element of document.querySelectorAll('main *, footer *, .top *')) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!own || !element.checkVisibility() || element.closest('svg')) continue;
-    const behind = [];
-    for (let one = element; one; one = one.parentElement) behind.unshift(getComputedStyle(one).backgroundColor);
-    const paper = channels(behind);
-    const ink = channels([...behind, getComputedStyle(element).color]);
-    const [dark, light] = [paper, ink].map(luminance).sort((a, b) => a - b);
-    const ratio = (light + 0.05) / (dark + 0.05);
-    if (ratio < worst.ratio) worst = {ratio, text: element.textContent.trim().slice(0, 60), class: element.className};
-  }
-  return worst;
-}"""
 
 
 def test_the_theme_can_be_switched(visit):

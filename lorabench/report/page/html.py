@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 STYLES = ("vendor/tabulator.min.css", "style.css", "table.css", "print.css")
 SCRIPTS = (
     *("vendor/tabulator.min.js", "vendor/plotly-basic.min.js"),
-    *("scripts/data.js", "scripts/state.js", "scripts/format.js", "scripts/timeline.js"),
-    *("scripts/record.js", "scripts/explorer.js", "scripts/charts.js", "scripts/main.js"),
+    *("scripts/theme.js", "scripts/unpack.js", "scripts/data.js", "scripts/state.js", "scripts/format.js"),
+    "scripts/timeline.js",
+    *("scripts/record.js", "scripts/explorer.js", "scripts/plots.js", "scripts/charts.js", "scripts/main.js"),
 )
 # A debugger would ask for the map; an offline page has none.
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$|/\*# sourceMappingURL=.*?\*/", re.MULTILINE)
@@ -42,7 +43,7 @@ _FIGURE_BYTES = 2_500_000
 def html(view: View, table: pd.DataFrame, figures: Mapping[str, Drawn]) -> str:
     """The page of ``view``; ``table`` is the frame of its records, ``figures`` go by the names that its cards and
     panels give. Whole records fill what room the rest leaves, figures what room they may take."""
-    template = _templates().get_template("page.html")
+    template = templates().get_template("page.html")
     values = {
         "view": view,
         "settings": {
@@ -78,7 +79,8 @@ def _fitting(view: View, figures: Mapping[str, Drawn]) -> dict[str, Markup]:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The package's templates of pages: what a file says is escaped, a name that nobody gave is an error."""
     made = Environment(
         loader=PackageLoader("lorabench.report"),
         autoescape=True,

@@ -3,12 +3,6 @@
 const Data = (() => {
   const text = (id) => document.getElementById(id).textContent;
 
-  async function unpack(base64) {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return JSON.parse(await new Response(stream).text());
-  }
-
   const settings = JSON.parse(text("settings"));
   const chunks = JSON.parse(text("chunks"));
   const places = JSON.parse(text("places"));

@@ -48,5 +48,7 @@ const Format = (() => {
     return value;
   }
 
-  return { scale, number, fixed, time, size, kindOf, markup, colour };
+  const seeThrough = (shade, opacity) => shade.replace(/^rgb\((.*)\)$/, `rgba($1, ${opacity})`);
+
+  return { scale, number, fixed, time, size, kindOf, markup, colour, seeThrough };
 })();

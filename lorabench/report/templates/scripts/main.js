@@ -1,13 +1,6 @@
 "use strict";
 (async () => {
-  const root = document.documentElement;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  document.getElementById("theme").addEventListener("click", () => {
-    const isDark = root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
-    root.dataset.theme = isDark ? "light" : "dark";
-    Charts.redraw();
-  });
-  dark.addEventListener("change", () => Charts.redraw());
+  Theme.listen(Charts.redraw);
 
   // A menu closes when the reader turns elsewhere.
   addEventListener("click", (event) => {

@@ -9,7 +9,6 @@ const Timeline = (() => {
   };
   const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
 
-  const seeThrough = (colour, opacity) => colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${opacity})`);
   const known = (value) => value !== null && typeof value === "object" && Array.isArray(value.at) && Array.isArray(value.phases);
 
   // Every category's values at every point. Files may hold anything: what is no number counts as none.
@@ -26,7 +25,7 @@ const Timeline = (() => {
   function traces(told, found, scale) {
     return Object.entries(found).map(([name, values]) => {
       const [shade, opacity] = shades[name];
-      const colour = seeThrough(Format.colour(shade), opacity);
+      const colour = Format.seeThrough(Format.colour(shade), opacity);
       return {
         type: "scatter", mode: "lines", stackgroup: "bytes", name: name.replaceAll("_", " "), x: told.at, y: values.map((value) => value / scale.divisor),
         line: { width: 0.5, color: colour }, fillcolor: colour, customdata: values.map((value) => Format.size(value)), hovertemplate: "%{customdata}",
