@@ -72,7 +72,7 @@ def ran(monkeypatch, environment, make_record):
 
 
 def run(pytester: pytest.Pytester, call: str, *arguments: str) -> pytest.RunResult:
-    (pytester.path / "tests" / "test_memory.py").write_text(TEST.format(call=call))
+    (pytester.path / "tests" / "test_bytes_of_the_library.py").write_text(TEST.format(call=call))
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
 
 
