@@ -81,10 +81,11 @@ def _row(one: Comparison) -> dict[str, object]:
     return {
         "case": one.measured.name,
         "memory": one.quantity,
+        # Before the numbers that it comes from: names are long, and the end of a row may be out of sight.
+        "error, %": 100 * one.error,
+        "error_bytes": one.error_bytes,
         "predicted_bytes": one.predicted_bytes,
         "measured_bytes": one.measured_bytes,
-        "error_bytes": one.error_bytes,
-        "error, %": 100 * one.error,
         "within": one.within,
     }
 

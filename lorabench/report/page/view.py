@@ -10,6 +10,7 @@ from lorabench.report.page.beside import Beside, beside
 from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
 from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
 from lorabench.report.page.material import Material, devices
+from lorabench.report.page.roofs import Roofs, roofs
 from lorabench.report.page.scenarios import Panel, left_out, panels
 
 
@@ -24,6 +25,7 @@ class View:
     panels: tuple[Panel, ...]
     panels_left_out: int
     beside: Beside | None
+    roofs: Roofs | None
     caveats: Caveats
     machines: tuple[Machine, ...]
     devices: tuple[str, ...]
@@ -42,6 +44,7 @@ def view(material: Material) -> View:
         panels=panels(material),
         panels_left_out=left_out(material),
         beside=beside(material),
+        roofs=roofs(material),
         caveats=caveats(material),
         machines=machines(material),
         devices=devices(material.entries),

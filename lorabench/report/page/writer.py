@@ -1,5 +1,5 @@
 """Writes a report: ``index.html``, ``report.md``, ``claims.csv``, ``records.csv`` and ``figures/``; and
-``predictions.csv`` where cases were both predicted and measured."""
+``predictions.csv`` where cases were both predicted and measured, ``roofline.csv`` where work was counted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lorabench.report.page.drawing import Drawing
 from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
 from lorabench.report.page.material import gather
+from lorabench.report.page.roofs import roofline_csv
 from lorabench.report.page.scenarios import panels
 from lorabench.report.page.tables import claims_csv
 from lorabench.report.page.view import View, view
@@ -23,6 +24,7 @@ from lorabench.results import Results
 
 FIGURES = "figures"
 PREDICTIONS = "predictions.csv"
+ROOFLINE = "roofline.csv"
 # Names from a file may hold a lone surrogate, which no encoding can write.
 _UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
 
@@ -50,11 +52,8 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
         _write(out / "claims.csv", claims_csv(material.verdicts))
-        if shown.beside is not None:
-            _write(out / PREDICTIONS, predictions_csv(shown.beside.comparisons))
-        else:
-            # Of an earlier report.
-            (out / PREDICTIONS).unlink(missing_ok=True)
+        _write_or_remove(out / PREDICTIONS, shown.beside and predictions_csv(shown.beside.comparisons))
+        _write_or_remove(out / ROOFLINE, shown.roofs and roofline_csv(shown.roofs.roofs))
         drawn = drawing.drawn()
         for name, figure in drawn.items():
             _write(out / FIGURES / f"{name}.svg", figure.svg)
@@ -71,6 +70,14 @@ def _draw(shown: View, drawing: Drawing) -> None:
         for scoped in (card.primary, *card.others):
             if scoped.figure is not None and card.claim.figure is not None:
                 drawing.claim(scoped.figure, card.claim.figure, scoped.verdict.finding.rows)
+
+
+def _write_or_remove(path: Path, text: str | None) -> None:
+    """A file of an earlier report does not stay where this one has nothing to put there."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        _write(path, text)
 
 
 def _write(path: Path, text: str) -> None:

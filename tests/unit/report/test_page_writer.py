@@ -206,6 +206,21 @@ def test_predictions_of_an_earlier_report_do_not_stay(write, make_record):
     assert "Predicted beside measured" not in (out / "index.html").read_text()
 
 
+def test_times_stand_beside_the_devices_limits(write, make_record):
+    work = {"step": {"flops": {"fp32": 4_400_000_000}, "moved_bytes": 1_100_000_000}}
+    ceilings = {"copy": 2e11, "fp32": 8e11}
+    out = write(make_record(observations={"work": work, "ceilings": ceilings}))
+    [line] = csv.DictReader(io.StringIO((out / "roofline.csv").read_text()))
+    # Both take 5.5 ms; the step took 11.
+    assert (line["phase"], float(line["compute_s"]), float(line["memory_s"])) == ("step", 0.0055, 0.0055)
+    assert float(line["share"]) == pytest.approx(0.5)
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    assert "How near to the device's limits" in shown
+    assert "| 4.4 | 1.1 | 5.5 | compute | 11 | 50 |" in (out / "report.md").read_text()
+    assert not (write(make_record()) / "roofline.csv").exists()
+    assert "device's limits" not in (out / "index.html").read_text()
+
+
 def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):
     out = write(make_record())
     shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
