@@ -11,8 +11,10 @@ from lorabench.results import read_results
 
 H100 = Path(__file__).parents[2] / "results" / "h100"
 KNOWN = {
-    # More outlier columns are derived than there are, and one more segment of 1 GiB is asked for.
+    # One segment more is asked for: a block is put elsewhere than on the GPU (results/h100/README.md).
+    ("peak reserved", "checkpointing[quantization=int8,gradient_checkpointing=non-reentrant]"),
     ("peak reserved", "checkpointing[quantization=int8,gradient_checkpointing=non-reentrant,int8_threshold=6]"),
+    ("peak reserved", "kbit-preparation[quantization=nf4,kbit_preparation=false]"),
 }
 
 
@@ -21,8 +23,8 @@ def comparisons() -> list[Comparison]:
     return compare(read_results(H100 / "scenarios.jsonl", H100 / "predicted.jsonl").records)
 
 
-def test_at_least_forty_cases_were_predicted_and_measured(comparisons):
-    assert len({one.measured.key for one in comparisons}) >= 40
+def test_at_least_eighty_cases_were_predicted_and_measured(comparisons):
+    assert len({one.measured.key for one in comparisons}) >= 80
 
 
 def test_no_prediction_is_farther_off_than_it_may_be_but_those_with_a_cause(comparisons):
