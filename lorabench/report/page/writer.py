@@ -52,8 +52,8 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
         _write(out / "claims.csv", claims_csv(material.verdicts))
-        _write_or_remove(out / PREDICTIONS, shown.beside and predictions_csv(shown.beside.comparisons))
-        _write_or_remove(out / ROOFLINE, shown.roofs and roofline_csv(shown.roofs.roofs))
+        _write_or_remove(out / PREDICTIONS, predictions_csv(shown.beside.comparisons) if shown.beside else None)
+        _write_or_remove(out / ROOFLINE, roofline_csv(shown.roofs.roofs) if shown.roofs else None)
         drawn = drawing.drawn()
         for name, figure in drawn.items():
             _write(out / FIGURES / f"{name}.svg", figure.svg)
