@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Force, Out, Quiet, TrustRemoteCode
 from lorabench.errors import InputError
@@ -55,19 +55,8 @@ def ab(
     strict: Annotated[bool, typer.Option("--strict", help="Inconclusive fails, too.")] = False,
     out: Out = None,
     force: Force = False,
-    junit: Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write JUnit XML, a test a case and metric.", show_default=False),
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(
-            "--markdown",
-            metavar="FILE",
-            help="Write Markdown for a pull request; appended where FILE is $GITHUB_STEP_SUMMARY.",
-            show_default=False,
-        ),
-    ] = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws which of a pair is measured first.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -150,21 +139,9 @@ def _write(comparison: Comparison, strict: bool, junit: Path | None, markdown: P
     from lorabench.report.paired import files
 
     if junit is not None:
-        _write_text(junit, "--junit", files.junit(comparison, strict), "w")
+        write_junit(junit, files.junit(comparison, strict))
     if markdown is not None:
-        # A step's summary is shared by all that the step runs.
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        shared = bool(summary) and markdown.resolve() == Path(str(summary)).resolve()
-        _write_text(markdown, "--markdown", files.markdown(comparison, strict), "a" if shared else "w")
-
-
-def _write_text(path: Path, option: str, text: str, mode: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written: {error.strerror}") from None
+        write_markdown(markdown, files.markdown(comparison, strict))
 
 
 def _print(comparison: Comparison, strict: bool, as_json: bool, quiet: bool, out: Path) -> None:

@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
 from lorabench.cli.options import AsJson
 from lorabench.errors import InputError
 from lorabench.wording import one_line
@@ -42,19 +43,8 @@ def gate(
         bool,
         typer.Option("--allow-missing", help="Cases that the results lack do not fail; --update keeps them."),
     ] = False,
-    junit: Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write JUnit XML, a test a case and metric.", show_default=False),
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(
-            "--markdown",
-            metavar="FILE",
-            help="Write Markdown for a pull request; appended where FILE is $GITHUB_STEP_SUMMARY.",
-            show_default=False,
-        ),
-    ] = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
     as_json: AsJson = False,
 ) -> None:
     """Fail if a case takes more bytes than in a committed baseline, or no longer ends ok.
@@ -108,23 +98,11 @@ def _write(decision: Decision, junit: Path | None, markdown: Path | None) -> Non
     if junit is not None:
         from lorabench.report.gate.junit import junit as as_junit
 
-        _write_text(junit, "--junit", as_junit(decision), "w")
+        write_junit(junit, as_junit(decision))
     if markdown is not None:
         from lorabench.report.gate.markdown import markdown as as_markdown
 
-        # A step's summary is shared by all that the step runs.
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        shared = bool(summary) and markdown.resolve() == Path(str(summary)).resolve()
-        _write_text(markdown, "--markdown", as_markdown(decision), "a" if shared else "w")
-
-
-def _write_text(path: Path, option: str, text: str, mode: Literal["a", "w"]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written: {error.strerror}") from None
+        write_markdown(markdown, as_markdown(decision))
 
 
 def _print(decision: Decision, as_json: bool) -> None:
