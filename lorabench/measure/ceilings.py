@@ -29,7 +29,7 @@ def measure_ceilings(device: Device, known: Collection[str], dtypes: Collection[
     """The ceilings that are not ``known`` yet: ``copy``, bytes a second, and operations a second of each of ``dtypes``.
 
     A copy counts twice, once read and once written. What the device does not multiply (int8 before compute capability
-    7.5) or has no room for beside the case is absent. A fraction of a second, and up to 3 GiB on a GPU.
+    7.5) or has no room for beside the case is absent. Takes up to a second each on a CPU, and up to 3 GiB on a GPU.
     """
     wanted = {"copy": partial(_copied_bytes_per_s, device)}
     wanted |= {name: partial(_flops_per_s, device, dtype) for dtype, name in DTYPES.items() if name in dtypes}

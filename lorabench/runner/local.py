@@ -76,7 +76,7 @@ class LocalLauncher:
         """The record of ``case`` without times; ``snapshot`` names a file for PyTorch's memory snapshot, on CUDA."""
         self._progress.started(case, 0)
         started_at = _now()
-        [outcome] = finish(self._run_job((case,), "memory", 0, snapshot))
+        [outcome] = finish(self._run_job((case,), "memory", 0, snapshot, work=False))
         return self._record(case, outcome, 0, started_at)
 
     def steps(self, works: Iterator[Work]) -> Generator[Wait | Record, None, None]:
@@ -113,7 +113,7 @@ class LocalLauncher:
             yield self._record(case, join(outcome, timings.get(index)), work.repeat, started_at)
 
     def _run_job(
-        self, cases: tuple[Case, ...], mode: Mode, repeat: int, snapshot: str | None = None
+        self, cases: tuple[Case, ...], mode: Mode, repeat: int, snapshot: str | None = None, *, work: bool = True
     ) -> Generator[Wait, None, list[Outcome]]:
         timeout_s = sum(case.measure.timeout_s for case in cases)
         job = Job(
@@ -125,6 +125,7 @@ class LocalLauncher:
             trust_remote_code=self._trust_remote_code,
             snapshot=snapshot,
             attribute=self._attribute,
+            work=work,
             known_ceilings=tuple(sorted(self._ceilings)),
         )
         server = yield from self._ready()

@@ -50,6 +50,14 @@ def test_what_the_device_refuses_is_absent(clock, monkeypatch):
     assert measure_ceilings(clock, ("copy",), {"int8"}) == {}
 
 
+def test_the_quicker_layout_counts(clock, monkeypatch):
+    def multiply(left, right):
+        clock.seconds += 2 * left.shape[0] ** 3 / (1e9 if right.is_contiguous() else 7e9)
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    assert measure_ceilings(clock, ("copy",), {"fp16"}) == pytest.approx({"fp16": 7e9})
+
+
 def test_a_product_is_enlarged_until_it_takes_long_enough(clock, monkeypatch):
     sides = []
     multiply = torch.mm
