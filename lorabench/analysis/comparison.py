@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lorabench.analysis.matching import match_by
 from lorabench.environment import Environment
 from lorabench.record import Memory, Record, Timing
 from lorabench.results import Results
@@ -185,18 +186,10 @@ _LEVELS: tuple[Callable[[Record], Hashable], ...] = (
 def _match(
     base: Sequence[Record], head: Sequence[Record]
 ) -> tuple[list[tuple[Record, Record]], tuple[Record, ...], tuple[Record, ...]]:
-    left, right = dict(enumerate(base)), dict(enumerate(head))
-    found: dict[int, int] = {}
-    for level in _LEVELS:
-        waiting: dict[Hashable, list[int]] = {}
-        for number, record in right.items():
-            waiting.setdefault(level(record), []).append(number)
-        for number, record in list(left.items()):
-            if candidates := waiting.get(level(record)):
-                found[number] = candidates.pop(0)
-                del left[number], right[found[number]]
-    pairs = [(base[number], head[found[number]]) for number in sorted(found)]
-    return pairs, tuple(left.values()), tuple(right.values())
+    found, left, right = match_by(_LEVELS, base, head)
+    place = {id(record): number for number, record in enumerate(base)}
+    pairs = sorted((pair for level in found for pair in level), key=lambda pair: place[id(pair[0])])
+    return pairs, tuple(left), tuple(right)
 
 
 def _metrics(base: Record, head: Record) -> Iterator[Metric]:

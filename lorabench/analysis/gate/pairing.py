@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lorabench.analysis.matching import match_by
 from lorabench.record import Record
 
 
@@ -29,29 +29,9 @@ def match(base: Sequence[Record], head: Sequence[Record]) -> Pairing:
     So of a case that the baseline has for two cards, each card's record finds its own. The order of records is
     irrelevant.
     """
-    waiting, left = sorted(base, key=_order), sorted(head, key=_order)
-    found: list[list[tuple[Record, Record]]] = []
-    for identify in (_exactly, _on_any_device, _from_any_source):
-        pairs, waiting, left = _match(waiting, left, identify)
-        found.append(pairs)
-    same, crossed, foreign = found
-    return Pairing((*same, *crossed), tuple(waiting), tuple(left), tuple(foreign))
-
-
-def _match(
-    base: Iterable[Record], head: Iterable[Record], identify: Any
-) -> tuple[list[tuple[Record, Record]], list[Record], list[Record]]:
-    waiting: dict[Any, list[Record]] = defaultdict(list)
-    for record in base:
-        waiting[identify(record)].append(record)
-    pairs, new = [], []
-    for record in head:
-        others = waiting[identify(record)]
-        if others:
-            pairs.append((others.pop(0), record))
-        else:
-            new.append(record)
-    return pairs, [record for others in waiting.values() for record in others], new
+    levels = (_exactly, _on_any_device, _from_any_source)
+    (same, crossed, foreign), lost, new = match_by(levels, sorted(base, key=_order), sorted(head, key=_order))
+    return Pairing((*same, *crossed), tuple(lost), tuple(new), tuple(foreign))
 
 
 def _exactly(record: Record) -> tuple[Any, ...]:
