@@ -28,7 +28,6 @@ _CUDNN_LOWEST = -65504.0
 _FLASH_HEAD_LIMIT = 256
 _FLASH_ALIGNMENT = 8
 _MASK_ALIGNMENT = 8
-_CUDNN_DROPOUT_STEP = 16
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,22 @@ def _fits_cudnn(call: AttentionCall) -> bool:
     """``can_use_cudnn_attention``. A mask that trains has no gradient there (``check_attn_mask_shape``)."""
     query, mask = call.query, call.mask
     sizes = query.shape[-1], call.value.shape[-1]
-    steps = call.dropout_p * _CUDNN_DROPOUT_STEP
     return (
         query.dim() == 4
         and query.dtype in _HALF
         and all(size <= _CUDNN_HEAD_LIMIT and size % 8 == 0 for size in sizes)
-        and steps == math.floor(steps)
         and call.key.shape[2] != 1
         and (call.dropout_p == 0 or query.shape[2] != 1)
         and _heads_fit(call, grouped=True)
+        and _rows_are_whole(call)
         and (mask is None or (not mask.requires_grad and _mask_fits(call, mask)))
     )
+
+
+def _rows_are_whole(call: AttentionCall) -> bool:
+    """``check_last_dim_stride_equals_1_dense``: T5's bias, [heads, query, key] seen through a permutation, is not."""
+    tensors = (call.query, call.key, call.value, *(() if call.mask is None else (call.mask,)))
+    return all(tensor.stride(-1) == 1 for tensor in tensors)
 
 
 def _mask_fits(call: AttentionCall, mask: Tensor) -> bool:
@@ -104,6 +108,7 @@ def _fits_flash(call: AttentionCall, capability: Capability) -> bool:
         and query.shape[-1] == key.shape[-1] == call.value.shape[-1] <= _FLASH_HEAD_LIMIT
         and (not call.is_causal or query.shape[2] == key.shape[2])
         and _heads_fit(call, grouped=True)
+        and _rows_are_whole(call)
     )
 
 
@@ -119,7 +124,7 @@ def _fits_efficient(call: AttentionCall, capability: Capability) -> bool:
         and query.dtype in dtypes
         and query.shape[-1] % alignment == 0
         and call.value.shape[-1] % alignment == 0
-        and all(tensor.stride(-1) == 1 for tensor in (query, call.key, call.value))
+        and _rows_are_whole(call)
         and _heads_fit(call, grouped=False)
     )
 
@@ -225,7 +230,8 @@ def _math(call: AttentionCall, scale: float | None) -> Tensor:
         scores.add_(mask)
     scores = torch.ops.aten._safe_softmax(scores, -1)
     if call.dropout_p > 0:
-        scores = torch.dropout(scores, call.dropout_p, True)
+        # One kernel on CUDA, with a byte an element for its mask (``dropout`` in aten/src/ATen/native/Dropout.cpp).
+        scores = torch.native_dropout(scores, call.dropout_p, True)[0]
     return torch.matmul(scores, value).to(dtype)
 
 

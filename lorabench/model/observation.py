@@ -161,6 +161,7 @@ class _AttentionCalls(TorchFunctionMode):
 
 
 def _kernels(dispatched: Counter[str], sdpa_calls: int) -> tuple[str, ...]:
-    if dispatched:
-        return tuple(sorted(dispatched))
-    return (SDPA_MATH,) if sdpa_calls else (EAGER,)
+    """Calls of torch's function that no fused operator answered were made of plain products, beside others or alone."""
+    fused = sum(count for name, count in dispatched.items() if name.startswith("_scaled_dot_product_"))
+    names = {*dispatched, *((SDPA_MATH,) if fused < sdpa_calls else ())}
+    return tuple(sorted(names)) or (EAGER,)

@@ -16,7 +16,6 @@ from lorabench.runner.trace import trace
 pytestmark = pytest.mark.gpu
 
 MODEL = "llama-3.2-1b"
-MOST_SECONDS = 2.0
 CASES = {
     "dense": {},
     "reentrant": {"gradient_checkpointing": "reentrant"},
@@ -47,7 +46,6 @@ def test_categories_add_up_to_the_allocators_peak(name: str) -> None:
     assert sum(memory.categories.values()) + memory.unattributed_bytes == memory.peak_allocated_bytes
     assert abs(memory.unattributed_bytes) < 0.005 * memory.peak_allocated_bytes
     assert memory.categories["library_workspaces"] >= 8 * MIB
-    assert record.observations["stages_s"]["attribution"] < MOST_SECONDS
     if name in ("dense", "reentrant", "non-reentrant"):
         # Bytes that repeat to the byte from step to step: this pass's peak is the memory pass's.
         assert record.observations["attribution"]["peak"]["bytes"] == memory.peak_allocated_bytes

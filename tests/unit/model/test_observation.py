@@ -92,6 +92,19 @@ class TestAttention:
         # GPT-2 drops attention weights in training, which the CPU's fused operator cannot.
         assert self.kernels(make_case("gpt2")) == (SDPA_MATH,)
 
+    def test_a_call_without_a_fused_operator_shows_beside_those_with_one(self, make_case: Callable[..., Case]) -> None:
+        case = make_case()
+        model = adapters.attach(build_base(case, CPU), case)
+        query = torch.zeros(1, 1, 2, 8)
+
+        def attend_with_dropout(*_: object) -> None:
+            torch.nn.functional.scaled_dot_product_attention(query, query, query, dropout_p=0.5)
+
+        model.register_forward_pre_hook(attend_with_dropout)
+        with observe_step(model, case) as seen, torch.no_grad():
+            model(input_ids=IDS)
+        assert seen.attention_kernels == (SDPA_MATH, "_scaled_dot_product_flash_attention_for_cpu")
+
 
 class TestOutliers:
     def test_shares_are_those_of_the_inputs(self, make_case: Callable[..., Case]) -> None:
