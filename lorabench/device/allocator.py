@@ -2,8 +2,8 @@
 
 It follows ``DeviceCachingAllocator`` of c10/cuda/CUDACachingAllocator.cpp with its default settings (no expandable
 segments, no ``max_split_size``, no rounding to powers of two) and one stream; the constants are those of
-c10/core/AllocatorConfig.h, the same in torch 2.11 to 2.13. What it cannot know is where ``cudaMalloc`` puts a segment:
-here each lies above the last, which decides ties between free blocks of one size.
+c10/core/AllocatorConfig.h, the same in torch 2.11 to 2.13. Ties between free blocks of one size are decided by where
+``cudaMalloc`` put their segments, for which there is a model of its own (:mod:`lorabench.device.address_space`).
 
 When ``cudaMalloc`` has no room, ``malloc`` does three things in turn:
 
@@ -20,7 +20,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MIB = 1 << 20
+from lorabench.device.address_space import MIB, AddressSpace
 
 BLOCK_ROUNDING = 512
 """``kMinBlockSize``: block sizes are multiples of it, and a small block's remainder of this size is split off."""
@@ -92,7 +92,7 @@ class CachingAllocator:
         self._free_small: list[tuple[int, int]] = []
         self._free_large: list[tuple[int, int]] = []
         self._free: dict[int, Block] = {}
-        self._next_segment = SEGMENT_ROUNDING
+        self._addresses = AddressSpace()
 
     def allocate(self, nbytes: int) -> int:
         """The address of a block of at least ``nbytes``; 0, which is no block, for 0 bytes.
@@ -131,6 +131,7 @@ class CachingAllocator:
         for block in list(self._free.values()):
             if block.before is None and block.after is None:
                 self._leave_pool(block)
+                self._addresses.give_back(block.address)
                 self.reserved_bytes -= block.size
 
     def reset_peaks(self) -> None:
@@ -175,8 +176,7 @@ class CachingAllocator:
                 f"out of device memory: {segment} bytes asked for, {self.reserved_bytes} of {self.capacity_bytes} "
                 f"reserved, {self.allocated_bytes} allocated"
             )
-        block = Block(self._next_segment, segment, is_small=size <= SMALL_LIMIT)
-        self._next_segment += segment
+        block = Block(self._addresses.take(segment), segment, is_small=size <= SMALL_LIMIT)
         self.reserved_bytes += segment
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
         self.highest_reserved_bytes = max(self.highest_reserved_bytes, self.reserved_bytes)

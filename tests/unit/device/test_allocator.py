@@ -95,7 +95,7 @@ def test_of_equal_blocks_the_lowest_address_is_taken() -> None:
     addresses = [allocator.allocate(16 * MIB) for _ in range(3)]
     for address in reversed(addresses):
         allocator.free(address)
-    assert [allocator.allocate(16 * MIB) for _ in range(3)] == addresses
+    assert [allocator.allocate(16 * MIB) for _ in range(3)] == sorted(addresses)
 
 
 def test_neighbours_join_within_a_segment_and_never_across() -> None:
@@ -182,7 +182,7 @@ def test_cache_that_fits_is_used_before_anything_is_given_back() -> None:
     allocator.free(first)
     allocator.free(second)
     # It takes a block much larger than it needs rather than a new segment: no max_split_size by default.
-    assert allocator.allocate(11 * MIB) == first
+    assert allocator.allocate(11 * MIB) == min(first, second)
     assert (allocator.reserved_bytes, allocator.alloc_retries) == (60 * MIB, 0)
 
 
