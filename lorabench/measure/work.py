@@ -1,8 +1,8 @@
 """How much a step has to do: floating-point operations and bytes moved, counted operator by operator.
 
 Operations are those of PyTorch's own counter (``torch.utils.flop_counter``), of matrix products, convolutions and
-attention alone, two for each multiply-add; the formulas of what it lacks, bitsandbytes' products and the CPU's fused
-attention, are added here. They are told by the dtype that they run in, because a device has a speed for each.
+attention alone, two for each multiply-add; the formulas of what it lacks, bitsandbytes' products and fused attention
+with grouped queries, are added here. They are told by the dtype that they run in, for a device has a speed for each.
 
 Bytes moved are what an operator cannot do without: each tensor that it reads, once, and each that it writes, once. A
 view moves nothing; a broadcast tensor counts with the elements that it has; a lookup reads the rows that it returns.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 from lorabench.measure.phases import OnPhase
 
@@ -108,8 +108,8 @@ def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> Iterable[tuple[str, i
     if func.namespace == "bitsandbytes":
         formula = _BITSANDBYTES.get(packet.__name__)
         return formula(*args, **kwargs) if formula else ()
-    if packet.__name__ in _CPU_ATTENTION:
-        count = _CPU_ATTENTION[packet.__name__](*args)
+    if packet.__name__ in _ATTENTION:
+        count = _ATTENTION[packet.__name__](*args)
     elif packet in flop_registry:
         count = flop_registry[packet](*args, **kwargs, out_val=out)
     else:
@@ -190,11 +190,24 @@ _BITSANDBYTES: Mapping[str, Callable[..., Iterable[tuple[str, int]]]] = {
 }
 """Of bitsandbytes/_ops.py: the operators that multiply. What nf4 dequantizes first is multiplied by ``aten::mm``."""
 
-_CPU_ATTENTION: Mapping[str, Callable[..., int]] = {
-    "_scaled_dot_product_flash_attention_for_cpu": lambda query, key, value, *_: sdpa_flop_count(
-        query.shape, key.shape, value.shape
-    ),
-    "_scaled_dot_product_flash_attention_for_cpu_backward": lambda grad, query, key, value, *_: (
-        sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
-    ),
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> int:
+    """Scores and their product with the values, for each head of the queries: grouped ones share keys and values.
+
+    As ``sdpa_flop_count`` of torch/utils/flop_counter.py, which refuses grouped queries up to torch 2.11.
+    """
+    batch, heads, length, size = query.shape
+    return 2 * batch * heads * length * key.shape[2] * (size + value.shape[3])
+
+
+def _attention_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> int:
+    """Scores once more, and the gradients of scores, values, queries and keys (``sdpa_backward_flop_count``)."""
+    batch, heads, length, size = query.shape
+    return 2 * batch * heads * length * key.shape[2] * (3 * size + 2 * value.shape[3])
+
+
+_FUSED = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
+_ATTENTION: Mapping[str, Callable[..., int]] = {
+    **{f"_scaled_dot_product_{kernel}": _attention for kernel in _FUSED},
+    **{f"_scaled_dot_product_{kernel}_backward": _attention_backward for kernel in _FUSED},
 }

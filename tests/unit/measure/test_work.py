@@ -44,6 +44,24 @@ def test_attention_counts_both_of_its_products():
     assert work.flops == {"fp32": 2 * (2 * 2 * 64 * 64 * 16)}
 
 
+@pytest.mark.parametrize("kernel", ["flash", "efficient", "cudnn"])
+@pytest.mark.parametrize("key_heads", [8, 2])
+def test_attention_on_a_gpu_counts_each_head_of_the_queries(kernel, key_heads):
+    """torch 2.11's own formula refuses grouped queries, and with it the count of a whole step."""
+    query = torch.empty(2, 8, 64, 16, device="meta", dtype=torch.bfloat16)
+    key = torch.empty(2, key_heads, 128, 16, device="meta", dtype=torch.bfloat16)
+    attend = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_attention")
+    given = {"flash": (), "efficient": (None, True), "cudnn": (None, True)}[kernel]
+    assert counted(lambda: attend(query, key, key, *given)).flops == {"bf16": 2 * (2 * 2 * 8 * 64 * 128 * 16)}
+
+
+def test_attention_backward_takes_five_products():
+    query, key, value = (torch.ones(1, 2, 64, 16, requires_grad=True) for _ in range(3))
+    attended = functional.scaled_dot_product_attention(query, key, value)
+    work = counted(lambda: torch.autograd.backward(attended, torch.ones_like(attended)))
+    assert work.flops == {"fp32": 5 * (2 * 2 * 64 * 64 * 16)}
+
+
 def test_composite_operators_count_where_autograd_has_not_taken_them_apart():
     with torch.inference_mode():
         left, right = torch.ones(4, 8, 16), torch.ones(16, 3)
