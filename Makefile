@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench evidence-cpu test gate benchmarks lint format
+.PHONY: help bench evidence-cpu reports test gate benchmarks lint format
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,11 @@ bench: $(VENV)/.installed  ## run the shipped scenarios on this machine and writ
 evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, into results/cpu/ (half an hour)
 	$(BIN)/lorabench run scenarios/ --out results/cpu/bench.jsonl --force
 	$(BIN)/lorabench run scenarios/learning/ --out results/cpu/learning.jsonl --force
+
+# The same files from the same results, byte for byte.
+reports: $(VENV)/.installed  ## write the committed reports anew from the committed results
+	$(BIN)/lorabench report results/h100/*.jsonl --out reports/h100
+	$(BIN)/lorabench report results/cpu/*.jsonl --out reports/cpu
 
 test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit

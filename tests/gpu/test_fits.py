@@ -1,6 +1,6 @@
 """What `lorabench fit` says to be the largest value that fits does fit on a GPU, and the next one does not.
 
-The answers were predicted without a GPU (results/h100/fits.jsonl; the README beside it says how). Each is tried where
+The answers were predicted without a GPU (results/h100/fit/answers.jsonl; the README beside it says how). Each is tried where
 the allocator gets what the answer's card leaves beside its margin and no byte more: a smaller card, imitated.
 """
 
@@ -25,7 +25,7 @@ from lorabench.runner.local import LocalLauncher
 
 pytestmark = pytest.mark.gpu
 
-FILE = Path(__file__).parents[2] / "results" / "h100" / "fits.jsonl"
+FILE = Path(__file__).parents[2] / "results" / "h100" / "fit" / "answers.jsonl"
 ANSWERS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 COLUMNS = ("answer", "capacity_bytes", "over", "value", "predicted", "measured", "peak_reserved_bytes")
 
