@@ -33,16 +33,16 @@ aten::relu aten::threshold_backward aten::silu aten::silu_backward aten::gelu at
 aten::lt aten::le aten::gt aten::ge aten::bitwise_and aten::bitwise_not aten::bitwise_or aten::logical_and
 aten::logical_not aten::where aten::minimum aten::maximum aten::clamp aten::clamp_min aten::masked_fill
 aten::masked_fill_ aten::tril aten::triu aten::constant_pad_nd aten::slice_backward aten::select_backward aten::lerp_
-aten::addcmul_ aten::addcdiv_
+aten::addcmul_ aten::addcdiv_ aten::eye
 """
 # Reduce.cuh stages through memory only where one output is shared by several blocks, which happens with few outputs
 # (a whole tensor summed to one number): some hundred KiB at most, left out.
-_REDUCTIONS = "aten::sum aten::mean aten::all aten::any aten::argmax"
+_REDUCTIONS = "aten::sum aten::mean aten::all aten::any aten::argmax aten::linalg_vector_norm"
 # cat passes its inputs' addresses as kernel arguments, and indexing with int64 indices reads them where they lie (masks
 # have results of unknown shapes, which stop a prediction); the others stage in shared memory.
 _OTHER = """
-aten::cat aten::gather aten::index aten::embedding aten::_log_softmax aten::_log_softmax_backward_data aten::_softmax
-aten::nll_loss_forward aten::nll_loss_backward
+aten::cat aten::gather aten::index aten::index_copy aten::index_select aten::embedding aten::_log_softmax
+aten::_log_softmax_backward_data aten::_softmax aten::nll_loss_forward aten::nll_loss_backward
 """
 # multi_tensor_apply passes addresses as kernel arguments.
 _FOREACH = """

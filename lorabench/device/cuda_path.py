@@ -16,9 +16,11 @@ from torch.nn import functional
 from torch.optim import optimizer
 
 from lorabench.catalog import DEFAULT_CARD, Card
+from lorabench.device.adapter_path import adapter_replacements
 from lorabench.device.attention_path import scaled_dot_product_attention
 from lorabench.device.autocast_path import CudaAutocast
 from lorabench.device.fake_quantized.cuda_path import quantized_replacements
+from lorabench.device.padding import is_padded
 from lorabench.device.predicted_card import predicted_card
 from lorabench.device.replacement import Replacement, replaced
 from lorabench.errors import DeviceError
@@ -31,10 +33,13 @@ _LEFT_FREE_BYTES = 1.2 * 1024**3
 def as_on_cuda(card: Card = DEFAULT_CARD) -> Iterator[None]:
     """Put the replacements in place, and take them back."""
     autocast = CudaAutocast()
-    with (
-        autocast.session(),
-        replaced([*_library_replacements(autocast), *autocast.replacements(), *quantized_replacements()]),
-    ):
+    replacements = [
+        *_library_replacements(autocast),
+        *autocast.replacements(),
+        *quantized_replacements(),
+        *adapter_replacements(),
+    ]
+    with autocast.session(), replaced(replacements):
         yield
 
 
@@ -47,9 +52,9 @@ def _library_replacements(autocast: CudaAutocast) -> list[Replacement]:
         (import_utils, "is_fake_tensor", _answer_no),
         # It reads a value to find sequences packed into one row. The bench packs none: positions are 0, 1, 2, ...
         (masking_utils, "find_packed_sequence_indices", _not_packed),
-        # They read whether a mask masks anything. The bench passes none where there is no padding.
+        # They read whether a mask masks anything.
         *(
-            (masking_utils, name, _unless_masked(getattr(masking_utils, name)))
+            (masking_utils, name, _unless_padded(getattr(masking_utils, name)))
             for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa")
         ),
         (functional, "scaled_dot_product_attention", autocast.lowering(scaled_dot_product_attention)),
@@ -71,9 +76,14 @@ def _not_packed(position_ids: torch.Tensor) -> None:
     return None
 
 
-def _unless_masked(can_ignore: Callable[..., bool]) -> Callable[..., bool]:
+def _unless_padded(can_ignore: Callable[..., bool]) -> Callable[..., bool]:
     def can_ignore_mask(padding_mask: torch.Tensor | None, *args: Any, **kwargs: Any) -> bool:
-        return padding_mask is None and can_ignore(padding_mask, *args, **kwargs)
+        if padding_mask is not None:
+            # The answer is read whatever it is.
+            padding_mask.all()
+            if is_padded():
+                return False
+        return can_ignore(None, *args, **kwargs)
 
     return can_ignore_mask
 

@@ -22,6 +22,7 @@ from lorabench.device.cuda_path import as_on_cuda
 from lorabench.device.dense_kernels import KERNELS
 from lorabench.device.fake_quantized.kernels import stand_in
 from lorabench.device.kernels import Temporaries
+from lorabench.device.outcomes import Outcomes
 from lorabench.device.predicted_card import predicting_for
 from lorabench.device.storages import StorageMode
 from lorabench.device.workspaces import CUBLAS_OPERATORS, Workspaces
@@ -59,8 +60,8 @@ class FakeDevice:
         with ExitStack() as stack:
             stack.enter_context(predicting_for(self.card))
             stack.enter_context(as_on_cuda(self.card))
-            stack.enter_context(FakeTensorMode())
-            stack.enter_context(FakeCudaMode(self._allocator, self.card))
+            fake_mode = stack.enter_context(_OneFakeMode())
+            stack.enter_context(FakeCudaMode(self._allocator, fake_mode, self.card))
             yield
 
     def counting(self) -> AbstractContextManager[None]:
@@ -104,12 +105,20 @@ class FakeDevice:
         """Nothing to wait for."""
 
 
+class _OneFakeMode(FakeTensorMode):
+    """Tensors of two modes cannot meet, and a tensor that is copied deeply would copy its mode."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _OneFakeMode:
+        return self
+
+
 class FakeCudaMode(StorageMode):
     """Feeds storages to the allocator's model, with the temporaries and workspaces of CUDA's kernels."""
 
-    def __init__(self, allocator: CachingAllocator, card: Card = DEFAULT_CARD) -> None:
+    def __init__(self, allocator: CachingAllocator, fake_mode: FakeTensorMode, card: Card = DEFAULT_CARD) -> None:
         super().__init__(_AllocatorSink(allocator))
         self._allocator = allocator
+        self._outcomes = Outcomes(fake_mode)
         self._workspaces = Workspaces(allocator, card.compute_capability)
         self._audited: dict[Any, tuple[str, Temporaries]] = {}
 
@@ -126,7 +135,7 @@ class FakeCudaMode(StorageMode):
         if name in CUBLAS_OPERATORS:
             self._workspaces.take_for(name, args)
         try:
-            result = func(*args, **kwargs) if kwargs else func(*args)
+            result = self._outcomes.call(func, args, kwargs)
         except DataDependentOutputException as error:
             raise DeviceError(f"{func} reads a tensor's value, and the fake device's tensors hold none") from error
         if name == "aten::lift_fresh":

@@ -74,7 +74,7 @@ class StorageMode(TorchDispatchMode):
         """Report what is new in an operator's result: a tensor, or tuples and lists of them."""
         if isinstance(result, torch.Tensor):
             # Storages on the meta device have a size and no memory.
-            if not result.is_meta:
+            if not is_meta(result):
                 self._see_storage(result.untyped_storage())
         elif isinstance(result, (tuple, list)):
             for item in result:
@@ -116,3 +116,9 @@ class StorageMode(TorchDispatchMode):
     def _died(self, address: int) -> None:
         storage_id, _, _ = self._live.pop(address)
         self._sink.on_free(storage_id)
+
+
+def is_meta(tensor: torch.Tensor) -> bool:
+    """``tensor.is_meta``, which asks a fake tensor by an operator that costs as much as any other."""
+    device = getattr(tensor, "fake_device", None)
+    return tensor.is_meta if device is None else device.type == "meta"

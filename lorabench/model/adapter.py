@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,9 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from lorabench.case import Adapter, Case
+from lorabench.device.fake_attach import attach_on_meta
 from lorabench.errors import InputError
 from lorabench.model.weights import holds_values, name_seed
 
@@ -62,7 +61,7 @@ def attach(model: PreTrainedModel, case: Case) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if isinstance(next(model.parameters()).data, FakeTensor):
-                attached = _attach_on_meta(model, partial(get_peft_model, model, config, autocast_adapter_dtype=False))
+                attached = attach_on_meta(model, partial(get_peft_model, model, config, autocast_adapter_dtype=False))
                 # After the adapters have their memory, as PEFT does it on real tensors.
                 cast_adapter_dtype(attached, "default", autocast_adapter_dtype=widens)
             else:
@@ -86,46 +85,6 @@ def lora_config(adapter: Adapter) -> LoraConfig:
         use_rslora=adapter.rslora,
         **adapter.options,
     )
-
-
-def _attach_on_meta(model: PreTrainedModel, attaching: Callable[[], nn.Module]) -> nn.Module:
-    """Attach to a model of fake tensors, and give the adapter fake storage of the dtype that PEFT chooses.
-
-    PEFT moves adapters with ``.to()``, which cannot swap a fake parameter. So the model stands on the meta device while
-    PEFT works, no mode active, and gets its own parameters back afterwards; the new ones are made in the fake mode.
-    """
-    device = next(model.parameters()).device
-    with _disable_current_modes():
-        stand_ins = {
-            weight: nn.Parameter(
-                torch.empty(weight.shape, dtype=weight.dtype, device="meta"), requires_grad=weight.requires_grad
-            )
-            for weight in model.parameters()
-        }
-        for weight, stand_in in stand_ins.items():
-            # Of a 4-bit weight PEFT asks how it was quantized.
-            vars(stand_in).update(vars(weight))
-        originals = {stand_in: weight for weight, stand_in in stand_ins.items()}
-        _replace_parameters(model, stand_ins.get)
-        attached = attaching()
-
-    def with_storage(parameter: nn.Parameter) -> nn.Parameter:
-        found = originals.get(parameter)
-        if found is None:
-            storage = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-            originals[parameter] = found = nn.Parameter(storage)
-        found.requires_grad = parameter.requires_grad
-        return found
-
-    _replace_parameters(attached, with_storage)
-    return attached
-
-
-def _replace_parameters(model: nn.Module, replacement: Callable[[nn.Parameter], nn.Parameter | None]) -> None:
-    for module in model.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                module._parameters[name] = replacement(parameter)
 
 
 def enable_checkpointing(model: nn.Module, case: Case) -> None:

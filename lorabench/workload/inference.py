@@ -18,7 +18,7 @@ from lorabench.model.architecture import task_type
 from lorabench.model.build import build_base
 from lorabench.model.proof import Expected, expect
 from lorabench.model.quantization import keep_unpacked
-from lorabench.workload.inputs import attention_mask, feature_inputs, token_ids
+from lorabench.workload.inputs import attention_mask, feature_inputs, known_padding, token_ids
 
 FEW_TOKENS = 4
 """Decoded in a shortened step."""
@@ -141,7 +141,8 @@ class Inference:
                 inputs["position_ids"] = positions
         if "logits_to_keep" in self._accepted:
             inputs["logits_to_keep"] = 1
-        return self.model(**inputs)
+        with known_padding(self.case, self._device):
+            return self.model(**inputs)
 
     def _prefill(self) -> Any:
         if not self._decodes:

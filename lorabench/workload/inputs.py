@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 
 from lorabench.case import Case
+from lorabench.device.padding import unpadded
+from lorabench.device.protocol import Device
 from lorabench.model.architecture import task_type
 from lorabench.workload.text import text_ids
 
@@ -60,6 +63,13 @@ def attention_mask(case: Case, device: torch.device, side: Side) -> torch.Tensor
     else:
         mask[:, :padded] = 0
     return mask
+
+
+def known_padding(case: Case, device: Device) -> AbstractContextManager[None]:
+    """Around a forward pass: tells a device that computes nothing where the case has no padding."""
+    if device.computes or padded_positions(case) > 0:
+        return nullcontext()
+    return unpadded()
 
 
 def training_inputs(case: Case, config: Any, device: torch.device) -> dict[str, torch.Tensor]:

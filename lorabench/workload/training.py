@@ -16,7 +16,7 @@ from lorabench.measure.phases import Phases
 from lorabench.model import adapter as adapters
 from lorabench.model.build import build_base
 from lorabench.model.proof import Expected, expect
-from lorabench.workload.inputs import training_inputs
+from lorabench.workload.inputs import known_padding, training_inputs
 from lorabench.workload.training_facts import CacheWatch, base_tensors, digests, trainable_by_kind, update_norm
 
 
@@ -60,7 +60,7 @@ class Training:
 
     def step(self, phases: Phases) -> None:
         assert self.optimizer is not None, "start() makes the optimizer"
-        with phases("forward"), self._autocast():
+        with phases("forward"), self._autocast(), known_padding(self.case, self._device):
             out = self.model(**self._inputs)
             loss = out.loss if "labels" in self._inputs else out.last_hidden_state.float().pow(2).mean()
         with phases("backward"):

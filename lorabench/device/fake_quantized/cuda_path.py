@@ -8,8 +8,10 @@ import bitsandbytes
 import torch
 from bitsandbytes import MatmulLtState, functional
 from bitsandbytes.autograd._functions import MatMul8bitLt
-from bitsandbytes.nn import modules
-from torch import Tensor
+from bitsandbytes.nn import Int8Params, Params4bit, modules
+from peft.tuners.lora import dora, variants
+from peft.utils import integrations
+from torch import Tensor, nn
 
 from lorabench.device.fake_quantized.outliers import running
 from lorabench.device.fake_quantized.parameters import make_subclass
@@ -28,6 +30,9 @@ def quantized_replacements() -> list[Replacement]:
         (functional, "create_dynamic_map", _HostMap),
         (functional, "get_4bit_type", _nf4_table),
         (functional, "name2qmap", {}),
+        # On the CPU it also moves the weight, and then int8 layers forget their scales.
+        (dora, "dequantize_module_weight", _dequantize),
+        (variants, "dequantize_module_weight", _dequantize),
     ]
 
 
@@ -49,6 +54,14 @@ def _matmul(
 
 def _answer_no() -> bool:
     return False
+
+
+def _dequantize(module: nn.Module) -> Any:
+    """``dequantize_module_weight`` in peft/utils/integrations.py, without its branch for the CPU."""
+    weight = module.weight
+    if isinstance(weight, (Int8Params, Params4bit)):
+        return integrations.dequantize_bnb_weight(weight, state=getattr(module, "state", None))
+    return integrations.dequantize_module_weight(module)
 
 
 class _HostMap:

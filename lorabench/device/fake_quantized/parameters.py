@@ -6,6 +6,7 @@ the parameter's class too, so that all its methods are bitsandbytes' own.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -31,6 +32,13 @@ class _FakeParams4bit(FakeTensor, Params4bit):  # type: ignore[misc]
         if self.quant_state is not None and not self.bnb_quantized and not _to_meta(*args, **kwargs):
             self.data = torch.empty_like(self.data)
         return super().to(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # In the order of Params4bit.__deepcopy__, which makes an instance without data first.
+        state = copy.deepcopy(self.quant_state)
+        copied = make_subclass(Params4bit, copy.deepcopy(self.data), self.requires_grad)
+        vars(copied).update({**vars(self), "quant_state": state})
+        return copied
 
 
 # PEFT knows them by the name of their class.

@@ -30,10 +30,11 @@ class Traced(CachingAllocator):
         self.requested: dict[int, int] = {}
 
     def allocate(self, nbytes: int) -> int:
-        reserved, start = self.reserved_bytes, self._next_segment
+        reserved = self.reserved_bytes
         address = super().allocate(nbytes)
         if self.reserved_bytes > reserved:
-            self.trace.append({"action": "segment_alloc", "addr": start, "size": self.reserved_bytes - reserved})
+            # What a new segment is made for lies at its start.
+            self.trace.append({"action": "segment_alloc", "addr": address, "size": self.reserved_bytes - reserved})
         self.trace.append({"action": "alloc", "addr": address, "size": nbytes})
         self.requested[address] = nbytes
         return address
