@@ -32,6 +32,10 @@ class ScenarioError(InputError):
         super().__init__(f"{where}: {key}: {message}" if key else f"{where}: {message}")
 
 
+class UnfitModelError(ScenarioError):
+    """A case that ``--model``'s model cannot be, and the file's own may."""
+
+
 class ResultsError(InputError):
     """A results file that cannot be read, written or resumed."""
 

@@ -63,21 +63,34 @@ class Summary:
     largest_error: float
 
 
-def compare(records: Iterable[Record]) -> list[Comparison]:
-    """Every number that a predicted and a measured record of one case and one card both have.
+def pairs(records: Iterable[Record]) -> list[tuple[Record, Record]]:
+    """``(predicted, measured)`` of each case and card of which both records ended ``ok`` with memory.
 
     Of several records of a case the last counts. Libraries may differ: a GPU's machine has other versions than the
     laptop that predicts for it.
     """
     found: dict[str, dict[tuple[str, str, int], Record]] = {"measured": {}, "predicted": {}}
     for record in records:
-        if record.status == "ok" and record.memory is not None and (record.device.type != "cpu"):
-            found[record.source][record.key, record.device.name, record.seed] = record
+        if record.status == "ok" and record.memory is not None and record.device.type != "cpu":
+            found[record.source][identity(record)] = record
+    return [
+        (predicted, measured)
+        for one, measured in found["measured"].items()
+        if (predicted := found["predicted"].get(one)) is not None
+    ]
+
+
+def identity(record: Record) -> tuple[str, str, int]:
+    """What a predicted and a measured record of one case have in common."""
+    return record.key, record.device.name, record.seed
+
+
+def compare(records: Iterable[Record]) -> list[Comparison]:
+    """Every number that both records of :func:`pairs` have."""
     comparisons = []
-    for identity, measured in found["measured"].items():
-        predicted = found["predicted"].get(identity)
-        if predicted is None or predicted.memory is None or measured.memory is None:
-            continue
+    for predicted, measured in pairs(records):
+        assert predicted.memory is not None
+        assert measured.memory is not None
         mine, theirs = _numbers(predicted.memory), _numbers(measured.memory)
         for quantity in QUANTITIES:
             ours, real = mine[quantity], theirs[quantity]

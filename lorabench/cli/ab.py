@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
+from lorabench.cli.loading import load_cases
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Force, Out, Quiet, TrustRemoteCode
 from lorabench.errors import InputError
@@ -75,16 +76,13 @@ def ab(
     from lorabench.ab.run import Options
     from lorabench.analysis.paired.judgement import Rules
     from lorabench.environment import resolve_device
-    from lorabench.scenario import load_scenarios
-    from lorabench.scenario import select as select_cases
 
     if device == "fake":
         raise InputError("--device fake: a prediction has no time to compare; cpu or cuda would be right")
     if force and out is None:
         raise InputError("--force: say which file with --out")
     target = resolve_device(device)
-    scenarios = load_scenarios(paths, target.device.type, model, overrides or ())
-    cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
+    _, cases = load_cases(paths, target.device.type, model, overrides, select)
     out = out or Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{target.device.type}.jsonl"
     options = Options(Rules(alpha, floor, pairs), budget_s, ahead, seed)
     pythons: dict[Side, str] = {"base": base, "head": head}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lorabench.cli.loading import load_cases
 from lorabench.cli.options import AsJson, Gpu, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Quiet, TrustRemoteCode
 from lorabench.errors import EXIT_CASE_NOT_OK, InputError
@@ -48,16 +49,13 @@ def fit(
     from lorabench.fitting import AXES, find_largest
     from lorabench.report.fits import print_answers
     from lorabench.report.terminal import open_console
-    from lorabench.scenario import load_scenarios
-    from lorabench.scenario import select as select_cases
 
     card = find_card(gpu)
     if any(text.partition("=")[0].strip() == over for text in overrides or ()):
         raise InputError(f"--set {over}: --over {over} searches it; leave one of them out")
     # An option fixes its key, and drops its axis.
     fixed = [*(overrides or ()), f"{over}={AXES[over].smallest}"]
-    scenarios = load_scenarios(paths, "fake", model, fixed)
-    cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
+    _, cases = load_cases(paths, "fake", model, fixed, select)
     answers: list[Answer] = []
     for answer in find_largest(
         cases,

@@ -6,6 +6,7 @@ import json
 
 import typer
 
+from lorabench.cli.loading import load_cases
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 
 
@@ -21,11 +22,8 @@ def list_cases(
     from lorabench.environment import resolve_device
     from lorabench.report.cases import print_cases
     from lorabench.report.terminal import open_console
-    from lorabench.scenario import load_scenarios
-    from lorabench.scenario import select as select_cases
 
-    scenarios = load_scenarios(paths, resolve_device(device).device.type, model, overrides or ())
-    cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
+    scenarios, cases = load_cases(paths, resolve_device(device).device.type, model, overrides, select)
     if not as_json:
         print_cases(open_console(), cases, {scenario.name: scenario.question for scenario in scenarios})
         return

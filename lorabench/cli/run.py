@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorabench.cli.loading import load_cases
 from lorabench.cli.options import AsJson, Device, Devices, Model, ScenarioPaths, Select, Set
 from lorabench.errors import EXIT_CASE_NOT_OK, InputError
 
@@ -58,19 +59,52 @@ def run(
 
     Ends with the results as a table. A case that does not end ok makes the exit code 4, after all have run.
     """
+    if devices is not None and device != "auto":
+        raise InputError("--device and --devices: choose one")
+    run_scenarios(
+        paths,
+        select,
+        device if devices is None else devices,
+        model,
+        overrides,
+        out=out,
+        resume=resume,
+        force=force,
+        exit_first=exit_first,
+        as_json=as_json,
+        quiet=quiet,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def run_scenarios(
+    paths: Sequence[Path],
+    select: str,
+    device: str,
+    model: str | None,
+    overrides: Sequence[str] | None,
+    *,
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """What ``run`` and ``predict`` do; ``options`` are those of :func:`lorabench.runner.run.run` alone.
+
+    Raises:
+        InputError: what was asked for is refused.
+        Exit: a case did not end ok.
+    """
     from lorabench.environment import resolve_devices
     from lorabench.report.terminal import open_console, print_line, print_records, records_of
     from lorabench.results import read_results
-    from lorabench.scenario import load_scenarios
-    from lorabench.scenario import select as select_cases
 
     existing = _existing(out, resume, force)
-    if devices is not None and device != "auto":
-        raise InputError("--device and --devices: choose one")
-    targets = resolve_devices(device if devices is None else devices)
+    targets = resolve_devices(device)
     device_type = targets[0].device.type
-    scenarios = load_scenarios(paths, device_type, model, overrides or ())
-    cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
+    _, cases = load_cases(paths, device_type, model, overrides, select)
     if out is None:
         out = Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-{device_type}.jsonl"
     elif resume and out.is_file() and out.stat().st_size:
@@ -84,8 +118,7 @@ def run(
         device=",".join(target.spec for target in targets),
         out=out,
         existing=existing,
-        exit_first=exit_first,
-        trust_remote_code=trust_remote_code,
+        **options,
     )
     records = records_of(cases, read_results(out).latest())
     if not as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorabench.cli.loading import load_cases
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Quiet, TrustRemoteCode
 from lorabench.errors import EXIT_CASE_NOT_OK, InputError
@@ -46,12 +47,10 @@ def trace(
     from lorabench.report.progress import show_progress
     from lorabench.report.terminal import open_console
     from lorabench.runner.trace import trace as trace_case
-    from lorabench.scenario import load_scenarios
-    from lorabench.scenario import select as select_cases
 
     [target] = resolve_devices(device)
-    scenarios = load_scenarios(paths, target.device.type, model, overrides or ())
-    case = _one(select_cases([case for scenario in scenarios for case in scenario.cases], select))
+    _, cases = load_cases(paths, target.device.type, model, overrides, select)
+    case = _one(cases)
     with show_progress(quiet=quiet, results_on_terminal=as_json and sys.stdout.isatty()) as progress:
         progress.planned(1)
         record = trace_case(case, target, snapshot=snapshot, trust_remote_code=trust_remote_code, progress=progress)

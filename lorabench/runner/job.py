@@ -51,7 +51,7 @@ class Job:
     ``snapshot`` is a file for PyTorch's memory snapshot of one steady step, on CUDA alone. ``attribute`` says whether
     one more step is followed to tell what the bytes at the peak are, ``profile`` whether, on CUDA, one is profiled to
     tell its launch overhead, ``work`` whether the work of one is counted; then the device's ceilings are measured that
-    are not among ``known_ceilings``, too.
+    are not among ``known_ceilings``, too. ``estimates`` asks for what people use instead of a prediction.
     """
 
     cases: tuple[Case, ...]
@@ -65,6 +65,7 @@ class Job:
     profile: bool = True
     work: bool = True
     known_ceilings: tuple[str, ...] = ()
+    estimates: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "cases": [case.to_dict() for case in self.cases]}

@@ -40,10 +40,13 @@ class LocalLauncher:
         python: str = sys.executable,
         trust_remote_code: bool = False,
         attribute: bool = True,
+        estimates: bool = False,
         progress: Progress | None = None,
         server_options: Sequence[str] = (),
     ) -> None:
         """``attribute`` is off for who needs no categories of the bytes: they take a step more, and a slow one.
+
+        ``estimates`` puts what people use instead of a prediction into each record: seconds to minutes a case.
 
         ``server_options`` are for tests: another worker, other modules to import first.
         """
@@ -51,6 +54,7 @@ class LocalLauncher:
         self._python = python
         self._trust_remote_code = trust_remote_code
         self._attribute = attribute
+        self._estimates = estimates
         self._progress = progress or NoProgress()
         self._server_options = server_options
         self._server: ServerConnection | None = None
@@ -127,6 +131,7 @@ class LocalLauncher:
             attribute=self._attribute,
             work=work,
             known_ceilings=tuple(sorted(self._ceilings)),
+            estimates=self._estimates,
         )
         server = yield from self._ready()
         started = time.monotonic()

@@ -7,8 +7,7 @@ is run once more without a limit, to tell how much it lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from lorabench.case import Case
 from lorabench.catalog import DEFAULT_CARD, Card
@@ -17,6 +16,7 @@ from lorabench.device.protocol import Device
 from lorabench.errors import DeviceError
 from lorabench.model.architecture import resolve_config
 from lorabench.runner.job import Emit, Job
+from lorabench.runner.telling import HeldBack
 
 Run = Callable[[Job, Device, Emit], None]
 """Runs a job on a device and tells its events."""
@@ -43,7 +43,7 @@ def run_on_card(job: Job, device: FakeDevice, emit: Emit, run: Run) -> None:
     capacity = device.capacity_bytes
     usable = card.usable_bytes(case.quantization) if capacity is None else capacity
     limited = FakeDevice(card, usable)
-    held = _HeldBack(emit)
+    held = HeldBack(emit)
     run(job, limited, held)
     result = held.result
     if result is None or result["status"] not in _JUDGED:
@@ -69,31 +69,13 @@ def run_on_card(job: Job, device: FakeDevice, emit: Emit, run: Run) -> None:
 def _needed_bytes(job: Job, card: Card, run: Run) -> int | None:
     """What the case would reserve on a card without a limit; None where it comes to something that is not predicted."""
     unlimited = FakeDevice(card)
-    silent = _HeldBack(None)
+    silent = HeldBack(None)
     try:
         run(job, unlimited, silent)
     except DeviceError:
         return None
     ended_ok = silent.result is not None and silent.result["status"] == "ok"
     return unlimited.highest_reserved_bytes() if ended_ok else None
-
-
-class _HeldBack:
-    """Passes phases on, if to anybody, and keeps the result."""
-
-    def __init__(self, emit: Emit | None) -> None:
-        self._emit = emit
-        self.result: Mapping[str, Any] | None = None
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "result":
-            self.result = event
-        elif self._emit is not None:
-            self._emit(event)
-
-    def phase(self, name: str, case: int) -> None:
-        if self._emit is not None:
-            self._emit.phase(name, case)
 
 
 def refuse_unknown(card: Card, case: Case, *, trust_remote_code: bool = False) -> None:

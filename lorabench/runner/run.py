@@ -26,6 +26,7 @@ def run(
     exit_first: bool = False,
     python: str = sys.executable,
     trust_remote_code: bool = False,
+    estimates: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Generator[Record, None, None]:
@@ -33,8 +34,9 @@ def run(
 
     ``device`` may name several GPUs of one model, ``cuda:0,cuda:1``: cases then run at the same time, one on each.
     ``existing`` says what to do if ``out`` holds something. ``seed`` draws the order of the cases. ``exit_first`` stops
-    after the first record that is not ``ok``. Close the generator to stop a run early; a ``KeyboardInterrupt`` does the
-    same.
+    after the first record that is not ``ok``. ``estimates`` puts what people use instead of a prediction into each
+    record (:func:`lorabench.workload.estimates.estimates`). Close the generator to stop a run early; a
+    ``KeyboardInterrupt`` does the same.
 
     Raises:
         DeviceError: a device is not there, torch cannot use it, or several are of different models.
@@ -43,7 +45,9 @@ def run(
     """
     targets = resolve_devices(device)
     launchers = [
-        LocalLauncher(target, python=python, trust_remote_code=trust_remote_code, progress=progress)
+        LocalLauncher(
+            target, python=python, trust_remote_code=trust_remote_code, estimates=estimates, progress=progress
+        )
         for target in targets
     ]
     yield from run_with(

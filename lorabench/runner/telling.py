@@ -46,6 +46,24 @@ class Teller:
         self._emit.phase(phase, 0)
 
 
+class HeldBack:
+    """Passes phases on, if to anybody, and keeps the result."""
+
+    def __init__(self, emit: Emit | None) -> None:
+        self._emit = emit
+        self.result: Mapping[str, Any] | None = None
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "result":
+            self.result = event
+        elif self._emit is not None:
+            self._emit(event)
+
+    def phase(self, name: str, case: int) -> None:
+        if self._emit is not None:
+            self._emit.phase(name, case)
+
+
 def judge(fault: Exception, phase: str) -> tuple[str, dict[str, str]]:
     """The status and error of a record; a fault that is neither a refusal nor full memory is raised again."""
     if isinstance(fault, InvalidCaseError):

@@ -18,7 +18,7 @@ from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
 from lorabench.runner.life import run_life
-from lorabench.runner.telling import Stages, Teller, judge, result
+from lorabench.runner.telling import HeldBack, Stages, Teller, judge, result
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
@@ -36,6 +36,28 @@ from lorabench.workload.protocol import Workload
 
 def run_job(job: Job, emit: Emit) -> None:
     """Run ``job`` and tell phases and results through ``emit``; a fault of the case is a result, not an exception."""
+    if job.estimates:
+        held = HeldBack(emit)
+        _run(job, held)
+        if held.result is not None:
+            emit(_with_estimates(job, held.result, emit))
+    else:
+        _run(job, emit)
+
+
+def _with_estimates(job: Job, result: Mapping[str, Any], emit: Emit) -> Mapping[str, Any]:
+    """After the case, so that what they leave in the process cannot change its numbers."""
+    if result["status"] != "ok":
+        return result
+    Teller(emit).enter("estimates")
+    from lorabench.workload.estimates import estimates
+
+    [case] = job.cases
+    found = estimates(case, trust_remote_code=job.trust_remote_code)
+    return {**result, "observations": {**result["observations"], "estimates": found}}
+
+
+def _run(job: Job, emit: Emit) -> None:
     device = open_device(job.device)
     if job.device.startswith("fake:"):
         # A card that is named has a capacity.

@@ -11,7 +11,7 @@ from typing import Any
 
 from lorabench.case import Adapter, Case, Measure, frozen
 from lorabench.catalog import describe
-from lorabench.errors import InputError
+from lorabench.errors import InputError, UnfitModelError
 from lorabench.scenario.plan import LORA, NONE, Entry, Plan, Settings, has_adapter, merge
 from lorabench.scenario.rules import refuse
 
@@ -22,10 +22,11 @@ Axes = tuple[tuple[str, Any], ...]
 _DEFAULT_ADAPTER = Adapter()
 
 
-def expand(plan: Plan, name: str, device: str) -> tuple[Case, ...]:
-    """The cases of a plan in the order of its matrix, then those of ``include``.
+def expand(plan: Plan, name: str, device: str) -> tuple[tuple[Case, ...], tuple[UnfitModelError, ...]]:
+    """The cases of a plan in the order of its matrix, then those of ``include``; and why some are not among them.
 
-    Cases that cannot be told apart are one: same key, same seed, same group.
+    Cases that cannot be told apart are one: same key, same seed, same group. An option narrows a scenario: a case that
+    the model of ``--model`` cannot be is left out.
 
     Raises:
         ScenarioError: there is no case or there are over 10,000, ``exclude`` matches nothing, or a case is refused.
@@ -33,14 +34,20 @@ def expand(plan: Plan, name: str, device: str) -> tuple[Case, ...]:
     count = math.prod(len(axis.choices) for axis in plan.axes) + len(plan.include)
     if count > CASES_LIMIT:
         raise plan.origin.error(f"expands to {count:,} cases, the limit is {CASES_LIMIT:,}; vary less at once")
-    built = [_case(plan, name, device, axes, settings) for axes, settings in _points(plan)]
-    if not built:
+    built, unfit = [], []
+    for axes, settings in _points(plan):
+        try:
+            built.append(_case(plan, name, device, axes, settings))
+        except UnfitModelError as error:
+            unfit.append(error)
+    if not built and not unfit:
         raise plan.origin.error("expands to no case: exclude drops every combination of the matrix")
     _refuse_lives_in_turn(plan, built)
     grouped = _distinct(_grouped(built, plan.interleave))
     sizes = Counter(case.group for case in grouped)
     # A group of one compares nothing: it is a case like any other.
-    return tuple(_distinct(case if sizes[case.group] > 1 else replace(case, group=None) for case in grouped))
+    cases = _distinct(case if sizes[case.group] > 1 else replace(case, group=None) for case in grouped)
+    return tuple(cases), tuple(unfit)
 
 
 def _points(plan: Plan) -> Iterator[tuple[Axes, Settings]]:

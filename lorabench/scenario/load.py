@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorabench.case import Case
-from lorabench.errors import InputError, ScenarioError
+from lorabench.errors import InputError, ScenarioError, UnfitModelError
 from lorabench.scenario.document import Document, parse_value, read_document
 from lorabench.scenario.expand import expand
 from lorabench.scenario.plan import Origin, Settings, flatten, make_plan
@@ -20,12 +20,16 @@ _SUFFIXES = frozenset({".yaml", ".yml"})
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario file as one device runs it; ``cases`` are fully resolved, in the order of the matrix."""
+    """A scenario file as one device runs it; ``cases`` are fully resolved, in the order of the matrix.
+
+    ``left_out`` says of each case that the model of ``--model`` cannot be what is in the way.
+    """
 
     name: str
     question: str
     file: str
     cases: tuple[Case, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def load_scenarios(
@@ -35,16 +39,18 @@ def load_scenarios(
 
     ``overrides`` are the texts of ``--set KEY=VALUE``, with flat keys and YAML values; ``model`` is that of
     ``--model``. Both hold in every case of every file: ``adapter.rank=16`` where the rank varies fixes it, and the
-    axis is gone. ``fake`` takes the settings of cuda.
+    axis is gone; a case that ``model`` cannot be is left out. ``fake`` takes the settings of cuda.
 
     Raises:
         InputError: a path does not exist, or a folder has no YAML file in it.
-        ScenarioError: a file or an option is refused; the text names file, line and key.
+        ScenarioError: a file or an option is refused; the text names file, line and key. So it is where ``model``
+            can be none of the cases.
     """
     if device not in DEVICES:
         raise InputError(f"unknown device {device!r}; it is one of {', '.join(DEVICES)}")
     options = _options(model, overrides)
     scenarios: list[Scenario] = []
+    unfit: list[UnfitModelError] = []
     first_use: dict[str, str] = {}
     for path in _files(paths):
         document = read_document(path)
@@ -53,15 +59,21 @@ def load_scenarios(
         if name in first_use:
             raise document.error(("scenario",), f"{name} is the name of {first_use[name]} too; names must be unique")
         first_use[name] = f"{document.file}:{document.line(('scenario',))}"
-        scenarios.append(_scenario(document, data, device, options))
+        scenario, errors = _scenario(document, data, device, options)
+        scenarios.append(scenario)
+        unfit += errors
+    if unfit and not any(scenario.cases for scenario in scenarios):
+        raise unfit[0]
     return scenarios
 
 
-def _scenario(document: Document, data: dict[str, object], device: str, options: Settings) -> Scenario:
+def _scenario(
+    document: Document, data: dict[str, object], device: str, options: Settings
+) -> tuple[Scenario, tuple[UnfitModelError, ...]]:
     name = str(data["scenario"])
-    plan = make_plan(document, data, device, options)
+    cases, unfit = expand(make_plan(document, data, device, options), name, device)
     question = " ".join(str(data["question"]).split())
-    return Scenario(name, question, document.file, expand(plan, name, device))
+    return Scenario(name, question, document.file, cases, tuple(map(str, unfit))), unfit
 
 
 def _files(paths: Sequence[str | Path]) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from lorabench.case import Case
 from lorabench.catalog import Model
+from lorabench.errors import ScenarioError, UnfitModelError
 from lorabench.scenario.plan import Origin, Settings
 from lorabench.wording import did_you_mean
 
@@ -17,17 +18,21 @@ def refuse(case: Case, model: Model, settings: Settings, device: str, fallback: 
     """Refuse a case that cannot be, or that would measure something else than it says.
 
     Raises:
+        UnfitModelError: a rule on models is broken, and the model is an option's.
         ScenarioError: at the key that the first broken rule points at.
     """
     for rule in _RULES:
         for key, message in rule(case, model, settings):
-            raise _located(case, settings, key, message, fallback)
+            error = _located(case, settings, key, message, fallback)
+            if rule in _ON_MODELS and settings["model"].origin.line is None:
+                raise UnfitModelError(error.file, error.line, error.key, error.message)
+            raise error
     if device == "cpu" and case.attention == "flash_attention_2":
         message = "flash_attention_2 needs a GPU; set it under devices: cuda"
         raise _located(case, settings, "attention", message, fallback)
 
 
-def _located(case: Case, settings: Settings, key: str, message: str, fallback: Origin) -> Exception:
+def _located(case: Case, settings: Settings, key: str, message: str, fallback: Origin) -> ScenarioError:
     setting = settings.get(key) or settings.get(key.partition(".")[0])
     origin = fallback if setting is None else setting.origin
     if origin.line is None:
@@ -96,4 +101,5 @@ def _adapter(case: Case, model: Model, settings: Settings) -> Problems:
             )
 
 
-_RULES: tuple[Callable[[Case, Model, Settings], Problems], ...] = (_task, _quantization, _model, _adapter)
+_ON_MODELS: tuple[Callable[[Case, Model, Settings], Problems], ...] = (_model, _adapter)
+_RULES: tuple[Callable[[Case, Model, Settings], Problems], ...] = (_task, _quantization, *_ON_MODELS)

@@ -6,7 +6,8 @@ them knows CUDA's allocator or libraries; each function says what else it leaves
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from accelerate.commands.estimate import estimate_training_usage
@@ -65,6 +66,50 @@ class Arithmetic:
         return self.weights_bytes + self.trained_bytes + self.activations_bytes
 
 
+def estimates(case: Case, *, trust_remote_code: bool = False) -> dict[str, dict[str, Any]]:
+    """The observation ``estimates``: of each method ``peak_bytes``, with its parts, or ``absent``, the reason why not.
+
+    ``accelerate_weights`` is accelerate's total size, ``accelerate_training`` its training with Adam. A method that
+    fails is absent with its error: nobody's case fails for it.
+    """
+
+    def of_accelerate() -> dict[str, Any]:
+        return asdict(accelerate_estimate(case, trust_remote_code=trust_remote_code))
+
+    def of_weights() -> Mapping[str, Any]:
+        return {"peak_bytes": of_accelerate()["total_bytes"]}
+
+    def of_training() -> Mapping[str, Any]:
+        if case.task != "train":
+            return {"absent": "for training only"}
+        peak = of_accelerate()["training_bytes"]
+        return {"absent": f"no number for training in {case.quantization}"} if peak is None else {"peak_bytes": peak}
+
+    def of_tracker() -> Mapping[str, Any]:
+        if case.task != "train":
+            return {"absent": "for a training step only"}
+        return {"peak_bytes": memory_tracker_peak(case, trust_remote_code=trust_remote_code)}
+
+    def of_arithmetic() -> Mapping[str, Any]:
+        found = arithmetic(case, trust_remote_code=trust_remote_code)
+        return {"peak_bytes": found.peak_bytes, **asdict(found)}
+
+    methods: dict[str, Callable[[], Mapping[str, Any]]] = {
+        "accelerate_weights": of_weights,
+        "accelerate_training": of_training,
+        "memory_tracker": of_tracker,
+        "arithmetic": of_arithmetic,
+    }
+    return {name: _tried(method) for name, method in methods.items()}
+
+
+def _tried(method: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    try:
+        return dict(method())
+    except Exception as fault:
+        return {"absent": f"{type(fault).__name__}: {' '.join(str(fault).split())}"}
+
+
 def accelerate_estimate(case: Case, *, trust_remote_code: bool = False) -> Accelerate:
     """What ``gather_data`` of accelerate/commands/estimate.py makes of the model: in fp32, without an adapter."""
     model = build_skeleton(replace(case, quantization="fp32"), trust_remote_code=trust_remote_code)
@@ -89,7 +134,7 @@ def arithmetic(case: Case, *, trust_remote_code: bool = False) -> Arithmetic:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = expect(model, case).trainable_parameters or 0
     weights = parameters * _WEIGHT_BITS[case.quantization] // 8
-    if case.adapter is not None:
+    if case.adapter is not None and (case.task == "train" or case.adapter_state == "unmerged"):
         weights += trained * _TRAINED_BYTES
     if case.task != "train":
         return Arithmetic(weights, 0, 0)

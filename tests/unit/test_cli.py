@@ -159,6 +159,28 @@ def test_list_names_cases_and_runs_nothing(cli, scenario, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [scenario]
 
 
+def test_what_the_models_option_cannot_be_is_left_out_and_told(cli, tmp_path):
+    (tmp_path / "tasks.yaml").write_text(
+        "scenario: tasks\nquestion: What?\ntask: train\nmodel: llama-tiny\n"
+        "include:\n  - {model: t5-small, adapter.task_type: SEQ_2_SEQ_LM, adapter.target_modules: [q]}\n"
+    )
+    done = cli("list", "tasks.yaml", "--model", "llama-2-7b")
+    assert done.returncode == 0
+    assert "1 cases in 1 scenarios" in done.stdout
+    assert done.stderr.startswith("left out 1 case: tasks.yaml:6: include[0].adapter.task_type: llama-2-7b cannot be")
+    assert_refused(cli("list", "tasks.yaml", "--model", "t5-small", "--set", "adapter.task_type=CAUSAL_LM"))
+
+
+def test_lifecycles_are_left_out_of_predictions_unless_there_is_nothing_else(cli, tmp_path):
+    for task in ("train", "lifecycle"):
+        (tmp_path / f"{task}.yaml").write_text(f"scenario: {task}\nquestion: What?\ntask: {task}\nmodel: llama-tiny\n")
+    both = cli("list", ".", "--device", "fake")
+    assert "1 cases in 1 scenarios" in both.stdout
+    assert both.stderr == "left out 1 case: a lifecycle cannot be predicted; run it on a device\n"
+    assert cli("list", "lifecycle.yaml", "--device", "fake").stderr == ""
+    assert cli("list", ".", "--device", "cpu").stderr == ""
+
+
 def test_list_as_json_is_whole_cases(cli, scenario):
     done = cli("list", scenario, "--json", "-k", "8", "--set", "batch_size=3", "--model", "gpt2")
     [line] = done.stdout.splitlines()

@@ -70,8 +70,9 @@ def _summary_row(one: Summary) -> dict[str, object]:
         "memory": one.quantity,
         "weights": "int8, nf4" if one.quantized else "fp32, fp16, bf16",
         "cases": one.cases,
-        "median error, %": 100 * one.median_error,
-        "largest, %": 100 * one.largest_error,
+        # Digits below these say nothing here; predictions.csv has all.
+        "median error, %": round(100 * one.median_error, 3),
+        "largest, %": round(100 * one.largest_error, 3),
         "limit, %": 100 * one.limit,
         "within": one.within,
     }

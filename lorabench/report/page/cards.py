@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Claim, Judgement, Verdict
+from lorabench.report.page.agreeing import told
 from lorabench.report.page.quantities import Table, interval, number, quantity, split_unit, table
 
 JUDGEMENTS: tuple[Judgement, ...] = ("supported", "conditional", "refuted", "inconclusive", "not tested")
@@ -32,12 +34,16 @@ _DEVICES = {"cuda": 0, "cpu": 1, "fake": 2}
 
 @dataclass(frozen=True)
 class Scoped:
-    """A verdict of one scope, in words. ``figure`` names its files, where it has one."""
+    """A verdict of one scope, in words. ``figure`` names its files, where it has one.
+
+    ``predicted`` says, in a heading and a sentence, whether predicted bytes lead to the same verdict.
+    """
 
     verdict: Verdict
     place: str
     figure: str | None
     table: Table | None
+    predicted: tuple[str, str] | None = None
 
     @property
     def judgement(self) -> Judgement:
@@ -111,12 +117,12 @@ class Chapter:
     cards: tuple[Card, ...]
 
 
-def cards(verdicts: Iterable[Verdict]) -> tuple[Card, ...]:
+def cards(verdicts: Iterable[Verdict], agreements: Sequence[Agreement] = ()) -> tuple[Card, ...]:
     """A card for each claim, in the order in which the claims first come up."""
     by_claim: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_claim.setdefault(verdict.claim.id, []).append(verdict)
-    return tuple(_card(sorted(members, key=_precedence)) for members in by_claim.values())
+    return tuple(_card(sorted(members, key=_precedence), agreements) for members in by_claim.values())
 
 
 def chapters(members: Sequence[Card]) -> tuple[Chapter, ...]:
@@ -133,17 +139,23 @@ def counts(members: Iterable[Card]) -> dict[Judgement, int]:
     return {judgement: seen[judgement] for judgement in JUDGEMENTS}
 
 
-def _card(verdicts: Sequence[Verdict]) -> Card:
+def _card(verdicts: Sequence[Verdict], agreements: Sequence[Agreement]) -> Card:
     claim = verdicts[0].claim
-    scoped = [_scoped(verdict, number) for number, verdict in enumerate(verdicts)]
+    scoped = [_scoped(verdict, number, agreements) for number, verdict in enumerate(verdicts)]
     return Card(claim, scoped[0], tuple(scoped[1:]))
 
 
-def _scoped(verdict: Verdict, number: int) -> Scoped:
+def _scoped(verdict: Verdict, number: int, agreements: Sequence[Agreement]) -> Scoped:
     rows = verdict.finding.rows
     name = f"claim-{verdict.claim.id}" + (f"-{number + 1}" if number else "")
     drawn = verdict.claim.figure is not None and any(row.get(verdict.claim.figure.y) is not None for row in rows)
-    return Scoped(verdict, _place(verdict), name if drawn else None, table(rows, MOST_ROWS) if rows else None)
+    return Scoped(
+        verdict,
+        _place(verdict),
+        name if drawn else None,
+        table(rows, MOST_ROWS) if rows else None,
+        told(verdict, agreements),
+    )
 
 
 def _place(verdict: Verdict) -> str:

@@ -122,10 +122,10 @@ def _bars(figure: Figure, series: list[_Series], categories: list[Any] | None, s
     limits = (min(0.0, *ends) * 1.1, max([0.0, *ends]) * room) if ends else (0.0, 1.0)
     if lying:
         axes.set_yticks(positions, names)
-        axes.invert_yaxis()
+        # Whole categories: one that lacks a series is not cut off at its name.
+        axes.set_ylim(len(names) - 0.5, -0.5)
         _name_values_below(drawn, value_label)
         axes.set_xlim(*_open(limits))
-        axes.margins(y=0.02)
     else:
         axes.set_xticks(positions, names)
         _name_values(axes, value_label)

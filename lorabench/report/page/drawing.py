@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lorabench.analysis.claims.claim import Figure
+from lorabench.report.page.estimated import Strip
 from lorabench.report.page.scenarios import Row
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Drawing:
         """Starts the figure of a scenario's cases."""
         self._drawn[name] = self._pool.submit(_scenario, name, phases, rows)
 
+    def estimates(self, name: str, strips: Sequence[Strip]) -> None:
+        """Starts the figure of what people use instead of a prediction."""
+        self._drawn[name] = self._pool.submit(_estimates, name, strips)
+
     def drawn(self) -> Mapping[str, Drawn]:
         """All that were started, once they are done."""
         return {name: future.result() for name, future in self._drawn.items()}
@@ -58,6 +63,7 @@ def drawing() -> Iterator[Drawing]:
 
 def _get_ready() -> None:
     import lorabench.report.page.claim_figure
+    import lorabench.report.page.estimates_figure
     import lorabench.report.page.scenario_figure  # noqa: F401
 
     # What was imported stays; figures are rings of references, and looking for them need not pass through all of it.
@@ -74,3 +80,9 @@ def _scenario(name: str, phases: Sequence[str], rows: Sequence[Row]) -> Drawn:
     from lorabench.report.page.scenario_figure import draw_scenario
 
     return draw_scenario(name, phases, rows)
+
+
+def _estimates(name: str, strips: Sequence[Strip]) -> Drawn:
+    from lorabench.report.page.estimates_figure import draw_estimates
+
+    return draw_estimates(name, strips)

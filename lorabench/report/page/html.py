@@ -105,5 +105,7 @@ def _descriptions(view: View) -> Iterator[tuple[str, str]]:
             for scoped in (card.primary,) if part == "primary" else card.others:
                 if scoped.figure is not None:
                     yield scoped.figure, f"{card.claim.title}: {scoped.verdict.finding.summary}"
+    if view.estimated is not None:
+        yield view.estimated.figure, view.estimated.description
     for panel in view.panels:
         yield panel.figure, f"Memory and times of {panel.title}"

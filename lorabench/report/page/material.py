@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Verdict
 from lorabench.case import format_value
 from lorabench.environment import Environment
@@ -50,6 +51,7 @@ class Material:
     verdicts: tuple[Verdict, ...]
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    agreements: tuple[Agreement, ...] = ()
 
     @property
     def committed_environments(self) -> frozenset[str]:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorabench.analysis.claims.claim import Judgement
+from lorabench.report.page.agreeing import agreement_table
 from lorabench.report.page.beside import Beside, beside
 from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
 from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
+from lorabench.report.page.estimated import Estimated, estimated
 from lorabench.report.page.material import Material, devices
+from lorabench.report.page.quantities import Table
 from lorabench.report.page.roofs import Roofs, roofs
 from lorabench.report.page.scenarios import Panel, left_out, panels
 
@@ -25,6 +28,8 @@ class View:
     panels: tuple[Panel, ...]
     panels_left_out: int
     beside: Beside | None
+    agreement: Table | None
+    estimated: Estimated | None
     roofs: Roofs | None
     caveats: Caveats
     machines: tuple[Machine, ...]
@@ -35,7 +40,7 @@ class View:
 
 
 def view(material: Material) -> View:
-    made = cards(material.verdicts)
+    made = cards(material.verdicts, material.agreements)
     return View(
         material=material,
         cards=made,
@@ -44,6 +49,8 @@ def view(material: Material) -> View:
         panels=panels(material),
         panels_left_out=left_out(material),
         beside=beside(material),
+        agreement=agreement_table(material.agreements),
+        estimated=estimated(material),
         roofs=roofs(material),
         caveats=caveats(material),
         machines=machines(material),

@@ -1,5 +1,6 @@
 """Writes a report: ``index.html``, ``report.md``, ``claims.csv``, ``records.csv`` and ``figures/``; and
-``predictions.csv`` where cases were both predicted and measured, ``roofline.csv`` where work was counted."""
+``predictions.csv`` where cases were both predicted and measured, ``estimates.csv`` where they were estimated by other
+methods too, ``roofline.csv`` where work was counted."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from lorabench.analysis.agreement import Agreement, agreements
 from lorabench.analysis.claims.claim import Verdict
 from lorabench.analysis.frame import frame
 from lorabench.errors import InputError
 from lorabench.report.page.beside import predictions_csv
 from lorabench.report.page.drawing import Drawing
+from lorabench.report.page.estimated import estimates_csv
 from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
 from lorabench.report.page.material import gather
@@ -24,6 +27,7 @@ from lorabench.results import Results
 
 FIGURES = "figures"
 PREDICTIONS = "predictions.csv"
+ESTIMATES = "estimates.csv"
 ROOFLINE = "roofline.csv"
 # Names from a file may hold a lone surrogate, which no encoding can write.
 _UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
@@ -44,15 +48,17 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
     material = gather(results, ())
     for panel in panels(material):
         drawing.scenario(panel.figure, panel.phases, panel.rows)
-    material = replace(material, verdicts=tuple(judge(results)))
+    verdicts = tuple(judge(results))
+    material = replace(material, verdicts=verdicts, agreements=tuple(_agreements(results, verdicts)))
     shown = view(material)
     _draw(shown, drawing)
     table = frame([entry.record for entry in material.entries], material.environments)
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
-        _write(out / "claims.csv", claims_csv(material.verdicts))
+        _write(out / "claims.csv", claims_csv(material.verdicts, material.agreements))
         _write_or_remove(out / PREDICTIONS, predictions_csv(shown.beside.comparisons) if shown.beside else None)
+        _write_or_remove(out / ESTIMATES, estimates_csv(shown.estimated.estimates) if shown.estimated else None)
         _write_or_remove(out / ROOFLINE, roofline_csv(shown.roofs.roofs) if shown.roofs else None)
         drawn = drawing.drawn()
         for name, figure in drawn.items():
@@ -65,7 +71,18 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
     return shown
 
 
+def _agreements(results: Sequence[Results], verdicts: Sequence[Verdict]) -> list[Agreement]:
+    if not any(record.source == "predicted" for file in results for record in file.records):
+        return []
+    # Here, for it needs scipy, which whoever judges has imported already.
+    from lorabench.analysis.claims.judging import gather as gather_evidence
+
+    return agreements(gather_evidence(results), {one.claim.id: one.claim for one in verdicts}.values())
+
+
 def _draw(shown: View, drawing: Drawing) -> None:
+    if shown.estimated is not None:
+        drawing.estimates(shown.estimated.figure, shown.estimated.strips)
     for card in shown.cards:
         for scoped in (card.primary, *card.others):
             if scoped.figure is not None and card.claim.figure is not None:

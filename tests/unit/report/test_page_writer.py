@@ -23,6 +23,7 @@ from lorabench.errors import InputError
 from lorabench.record import RecordDevice
 from lorabench.report.page.canvas import Drawn
 from lorabench.report.page.claim_figure import draw_claim
+from lorabench.report.page.estimates_figure import draw_estimates
 from lorabench.report.page.scenario_figure import draw_scenario
 from lorabench.report.page.writer import write_report
 from lorabench.results import Results
@@ -41,6 +42,9 @@ class DrawnHere:
 
     def scenario(self, name: str, *arguments: Any) -> None:
         self._drawn[name] = draw_scenario(name, *arguments)
+
+    def estimates(self, name: str, *arguments: Any) -> None:
+        self._drawn[name] = draw_estimates(name, *arguments)
 
     def drawn(self) -> dict[str, Drawn]:
         return self._drawn
@@ -128,7 +132,9 @@ def test_claims_csv_has_the_verdicts_fields(write, make_record):
     assert len(lines) == len(made)
     for line, verdict in zip(lines, made, strict=True):
         said = verdict.to_dict()
-        assert set(line) == set(said)
+        assert set(line) == {*said, "predicted", "predicted_cases", "predicted_verdict", "measured_verdict"}
+        # No case was predicted.
+        assert (line["predicted"], line["predicted_cases"]) == ("", "")
         assert (line["id"], line["verdict"], line["scope"]) == (said["id"], said["verdict"], said["scope"])
         assert json.loads(line["evidence"]) == said["evidence"]
         assert (json.loads(line["ci95"]) if line["ci95"] else None) == said["ci95"]

@@ -405,3 +405,34 @@ def test_a_file_named_twice_is_one_scenario(tmp_path: Path) -> None:
 def test_ten_thousand_cases_are_allowed(load: Load) -> None:
     scenario = load(HEAD + f"matrix:\n  seed: {list(range(100))}\n  batch_size: {list(range(1, 101))}\n")
     assert len(scenario.cases) == 10_000
+
+
+class TestModelOption:
+    """``--model`` narrows scenarios that name models of several kinds."""
+
+    TASKS = (
+        HEAD + "include:\n  - {adapter.task_type: SEQ_CLS}\n"
+        "  - {model: t5-small, adapter.task_type: SEQ_2_SEQ_LM, adapter.target_modules: [q, v]}\n"
+    )
+
+    def test_a_case_that_the_model_cannot_be_is_left_out_and_told(self, load: Load) -> None:
+        scenario = load(self.TASKS, model="llama-2-7b")
+        assert [case.adapter.task_type for case in scenario.cases if case.adapter] == ["CAUSAL_LM", "SEQ_CLS"]
+        [why] = scenario.left_out
+        assert why.endswith(
+            "s.yaml:7: include[1].adapter.task_type: llama-2-7b cannot be a SEQ_2_SEQ_LM model; it can be CAUSAL_LM, "
+            "SEQ_CLS, TOKEN_CLS, FEATURE_EXTRACTION"
+        )
+
+    def test_the_files_own_model_is_refused_as_ever(self, load: Load) -> None:
+        with pytest.raises(ScenarioError, match="llama-tiny cannot be a SEQ_2_SEQ_LM model"):
+            load(HEAD + "adapter: {task_type: SEQ_2_SEQ_LM}\n")
+
+    def test_a_model_that_can_be_no_case_is_refused(self, load: Load) -> None:
+        with pytest.raises(ScenarioError, match="bert-base cannot be a SEQ_2_SEQ_LM model"):
+            load(HEAD + "adapter: {task_type: SEQ_2_SEQ_LM}\n", model="bert-base")
+
+    def test_nothing_is_left_out_without_the_option(self, load: Load) -> None:
+        scenario = load(self.TASKS)
+        assert len(scenario.cases) == 3
+        assert scenario.left_out == ()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorabench.case import Adapter, Case
-from lorabench.workload.estimates import accelerate_estimate, arithmetic, memory_tracker_peak
+from lorabench.workload.estimates import accelerate_estimate, arithmetic, estimates, memory_tracker_peak
 
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY = 256, 4, 8, 688, 2048
 KEY_VALUE_WIDTH = WIDTH // 2
@@ -54,6 +54,37 @@ def test_the_arithmetic_without_an_adapter_and_without_training() -> None:
     full = arithmetic(case(adapter=None, optimizer="sgd"))
     assert (full.weights_bytes, full.trained_bytes) == (2 * PARAMETERS, 4 * PARAMETERS)
     assert arithmetic(case(task="infer")).peak_bytes == 2 * PARAMETERS + 4 * TRAINED
+
+
+@pytest.mark.parametrize("state", ["base", "merged"])
+def test_without_an_adapter_in_its_layers_inference_holds_the_weights_alone(state: str) -> None:
+    assert arithmetic(case(task="infer", adapter_state=state)).peak_bytes == 2 * PARAMETERS
+
+
+def test_each_estimate_is_a_number_or_says_why_not() -> None:
+    dense, int8, infer = (estimates(case(**one)) for one in ({}, {"quantization": "int8"}, {"task": "infer"}))
+    assert list(dense) == ["accelerate_weights", "accelerate_training", "memory_tracker", "arithmetic"]
+    assert dense["accelerate_weights"] == {"peak_bytes": accelerate_estimate(case()).total_bytes}
+    assert dense["accelerate_training"] == {"peak_bytes": accelerate_estimate(case()).training_bytes}
+    assert dense["memory_tracker"] == {"peak_bytes": memory_tracker_peak(case())}
+    usual = arithmetic(case())
+    assert dense["arithmetic"] == {
+        "peak_bytes": usual.weights_bytes + usual.trained_bytes + usual.activations_bytes,
+        **{name: getattr(usual, name) for name in ("weights_bytes", "trained_bytes", "activations_bytes")},
+    }
+    assert int8["accelerate_training"] == {"absent": "no number for training in int8"}
+    assert infer["accelerate_training"] == {"absent": "for training only"}
+    assert infer["memory_tracker"] == {"absent": "for a training step only"}
+
+
+def test_a_method_that_fails_is_absent_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise RuntimeError("no such\n operator")
+
+    monkeypatch.setattr("lorabench.workload.estimates.memory_tracker_peak", fail)
+    found = estimates(case())
+    assert found["memory_tracker"] == {"absent": "RuntimeError: no such operator"}
+    assert "peak_bytes" in found["arithmetic"]
 
 
 @pytest.mark.parametrize("adapter", [Adapter(), None])

@@ -1,0 +1,43 @@
+"""From the arguments of a command to its cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lorabench.case import Case
+    from lorabench.scenario import Scenario
+
+
+def load_cases(
+    paths: Sequence[Path], device_type: str, model: str | None, overrides: Sequence[str] | None, select: str
+) -> tuple[list[Scenario], list[Case]]:
+    """The scenarios of ``paths``, and their cases that ``select`` chooses; what is left out is said on stderr.
+
+    That is what the model of ``--model`` cannot be, and in predictions lifecycles, unless there is nothing else.
+
+    Raises:
+        InputError: as :func:`lorabench.scenario.load_scenarios` and :func:`lorabench.scenario.select`.
+    """
+    from lorabench.scenario import load_scenarios
+    from lorabench.scenario import select as select_cases
+
+    scenarios = load_scenarios(paths, device_type, model, overrides or ())
+    cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
+    predictable = [case for case in cases if case.task != "lifecycle"]
+    if device_type == "fake" and predictable and len(predictable) < len(cases):
+        _tell(len(cases) - len(predictable), "a lifecycle cannot be predicted; run it on a device")
+        cases = predictable
+    for why, count in Counter(why for scenario in scenarios for why in scenario.left_out).items():
+        _tell(count, why)
+    return scenarios, cases
+
+
+def _tell(count: int, why: str) -> None:
+    typer.echo(f"left out {count} {'case' if count == 1 else 'cases'}: {why}", err=True)

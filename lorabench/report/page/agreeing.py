@@ -1,0 +1,62 @@
+"""Whether verdicts on bytes are the same on predicted records, as cards, tables and files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorabench.analysis.agreement import Agreement, Outcome
+from lorabench.analysis.claims.claim import Verdict
+from lorabench.report.page.quantities import Table, number, table
+
+HEADINGS: dict[Outcome, str] = {
+    "agrees": "Predicted agrees.",
+    "differs in its condition": "Predicted differs in the condition.",
+    "differs": "Predicted differs.",
+    "not tested": "",
+}
+_MOST_ROWS = 200
+
+
+def told(verdict: Verdict, agreements: Sequence[Agreement]) -> tuple[str, str] | None:
+    """A heading and a sentence for the card of ``verdict``; None where its scope's cases were not predicted.
+
+    ``agreements`` are those of all claims and scopes.
+    """
+    found = next(
+        (one for one in agreements if one.claim.id == verdict.claim.id and one.scope == verdict.scope),
+        None,
+    )
+    if found is None or found.outcome == "not tested":
+        return None
+    return HEADINGS[found.outcome], _sentence(found, verdict)
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table | None:
+    """A row for each claim and scope that could be judged; None where none could."""
+    rows = [
+        {
+            "claim": one.claim.title,
+            "prediction": one.outcome,
+            "measured": one.measured.verdict,
+            "predicted": one.predicted.verdict,
+            "effect measured": one.measured.effect,
+            "effect predicted": one.predicted.effect,
+            "effect is": one.claim.unit,
+            "cases": one.cases,
+        }
+        for one in agreements
+        if one.outcome != "not tested"
+    ]
+    return table(rows, _MOST_ROWS) if rows else None
+
+
+def _sentence(one: Agreement, verdict: Verdict) -> str:
+    cases = f"the {number(one.cases)} case{'' if one.cases == 1 else 's'} that were predicted too"
+    if one.outcome == "agrees" and one.measured.verdict == verdict.finding.verdict:
+        return f"With predicted bytes in place of the measured ones, {cases} give the same verdict."
+    if one.outcome == "differs in its condition":
+        return (
+            f"On {cases} both are {one.measured.verdict}, measured {one.measured.condition or 'without a condition'}; "
+            f"predicted {one.predicted.condition or 'without a condition'}."
+        )
+    return f"On {cases} the verdict is {one.measured.verdict} as measured and {one.predicted.verdict} as predicted."

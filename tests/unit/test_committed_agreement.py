@@ -1,0 +1,46 @@
+"""Claims about bytes on the committed predictions and on the committed records of an H100: the verdicts agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
+from lorabench.analysis.claims.catalogue import CLAIMS
+from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.judging import gather
+from lorabench.results import read_results
+
+H100 = Path(__file__).parents[2] / "results" / "h100"
+KNOWN_TO_DIFFER: frozenset[str] = frozenset()
+"""Claims with a cause that is written in results/h100/README.md."""
+
+
+@pytest.fixture(scope="module")
+def evidence() -> list[Evidence]:
+    return gather([read_results(H100 / name) for name in ("scenarios.jsonl", "lifecycle.jsonl", "predicted.jsonl")])
+
+
+@pytest.fixture(scope="module")
+def found(evidence) -> dict[str, Agreement]:
+    return {one.claim.id: one for one in agreements(evidence, CLAIMS)}
+
+
+@pytest.mark.parametrize("name", sorted(BYTE_CLAIMS))
+def test_a_claim_about_bytes_comes_out_the_same(found, name):
+    one = found[name]
+    assert one.outcome == ("differs" if name in KNOWN_TO_DIFFER else "agrees"), (one.measured, one.predicted)
+    assert one.cases >= 80
+
+
+def test_claims_about_bytes_are_those_that_nothing_but_memory_can_decide(evidence):
+    [measured] = [one for one in evidence if one.scope.source == "measured"]
+    blind = Evidence(measured.scope, tuple(replace(record, memory=None) for record in measured.records))
+    need_memory = {
+        claim.id
+        for claim in CLAIMS
+        if claim.test(measured).verdict != "not tested" and claim.test(blind).verdict == "not tested"
+    }
+    assert need_memory == BYTE_CLAIMS
