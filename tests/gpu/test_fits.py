@@ -1,7 +1,7 @@
 """What `lorabench fit` says to be the largest value that fits does fit on a GPU, and the next one does not.
 
-The answers were predicted without a GPU (results/h100/fit/answers.jsonl; results/h100/README.md says how). Each is tried where
-the allocator gets what the answer's card leaves beside its margin and no byte more: a smaller card, imitated.
+The answers were predicted without a GPU (results/h100/fit/answers.jsonl; results/h100/README.md says how). Each is
+tried where the allocator gets what the answer's card leaves beside its margin, no byte more: a smaller card, imitated.
 """
 
 from __future__ import annotations
