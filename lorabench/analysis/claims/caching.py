@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding
@@ -12,6 +13,8 @@ from lorabench.record import Record
 
 _MODES = ("reentrant", "non-reentrant")
 _WENT_WRONG = ("failed", "invalid")
+_TIMES = 2.0
+"""How many times farther apart losses may be than those of runs that compute the same."""
 
 
 def _test(evidence: Evidence) -> Finding:
@@ -28,7 +31,7 @@ def _test(evidence: Evidence) -> Finding:
     ]
     if not under and not broken:
         return not_tested("training cases with checkpointing, with and without use_cache, alike in all else")
-    rows = [_row(off, on) for off, on in under]
+    rows = [_row(off, on, _scatter(evidence, off)) for off, on in under]
     rows += [_broken_row(record) for record in broken]
     plain = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") == "none" and _dynamic(pair[0])]
     wrong = [str(row["case"]) for row in rows if row["goes wrong"]]
@@ -42,21 +45,48 @@ def _test(evidence: Evidence) -> Finding:
         n=len(rows),
         condition=f"with {', '.join(wrong)}; not with {', '.join(right)}" if wrong and right else None,
         evidence=keys([*records, *broken]),
-        rows=(*rows, *(_row(off, on) for off, on in plain)),
+        rows=(*rows, *(_row(off, on, _scatter(evidence, off)) for off, on in plain)),
     )
 
 
-def _row(off: Record, on: Record) -> dict[str, Any]:
+def _scatter(evidence: Evidence, off: Record) -> float:
+    """By how much losses differ among the checkpointing modes without a cache, which compute the same.
+
+    0 on a CPU. On a GPU kernels that add up in any order (fused attention's backward) train a little differently in
+    each process.
+    """
+    for alike in evidence.series("gradient_checkpointing", {"task": "train", "use_cache": False}):
+        if any(record is off for record in alike):
+            return max((_apart(one, other) or 0.0 for one, other in combinations(alike, 2)), default=0.0)
+    return 0.0
+
+
+def _apart(one: Record, other: Record) -> float | None:
+    """The largest difference of their losses; None where they cannot be compared."""
+    ours, theirs = observed(one, "losses"), observed(other, "losses")
+    both = ours, theirs
+    if not all(isinstance(losses, list | tuple) and losses for losses in both) or len(ours) != len(theirs):
+        return None
+    if not all(isinstance(loss, int | float) for losses in both for loss in losses):
+        return None
+    apart: float = max(abs(mine - yours) for mine, yours in zip(ours, theirs, strict=True))
+    return apart
+
+
+def _row(off: Record, on: Record, scatter: float) -> dict[str, Any]:
     """A pair without and with use_cache. It goes wrong where checkpointing meets a cache, or the cache changes it."""
     returned = observed(on, "training.cache.returned")
-    same_losses = observed(off, "losses") == observed(on, "losses")
+    apart = _apart(off, on)
+    same_losses = observed(off, "losses") == observed(on, "losses") if apart is None else apart <= _TIMES * scatter
     mode = setting(on, "gradient_checkpointing")
     return {
         "case": f"{setup(on)} {mode}",
         "checkpointing": mode,
         "cache returned": returned,
         "warned": bool(_warnings(on)),
-        "losses equal": same_losses,
+        "losses alike": same_losses,
+        "losses apart": apart,
+        "apart without cache": scatter,
         "dynamic MiB without cache": mib(_dynamic(off)),
         "dynamic MiB with cache": mib(_dynamic(on)),
         "dynamic ratio": _dynamic(on) / _dynamic(off) if _dynamic(off) else None,
@@ -71,7 +101,9 @@ def _broken_row(record: Record) -> dict[str, Any]:
         "checkpointing": mode,
         "cache returned": None,
         "warned": None,
-        "losses equal": None,
+        "losses alike": None,
+        "losses apart": None,
+        "apart without cache": None,
         "dynamic MiB without cache": None,
         "dynamic MiB with cache": None,
         "dynamic ratio": None,
@@ -92,9 +124,10 @@ def _told_what_happens(under: list[tuple[Record, Record]], wrong: list[str]) -> 
     lines = [line for _, on in under for line in _warnings(on)]
     said = f', and warn: "{lines[0]}"' if lines else ""
     if not wrong:
+        scattered = " (losses as far as they repeat)" if any(_apart(off, on) for off, on in under) else ""
         return (
             f"With use_cache on, the libraries switch the cache off themselves under checkpointing{said}; losses and "
-            f"dynamic bytes are those without it, in {len(under)} cases."
+            f"dynamic bytes are those without it{scattered}, in {len(under)} cases."
         )
     return f"With use_cache on, {len(wrong)} cases with checkpointing fail, keep a cache, or train differently{said}."
 
@@ -117,10 +150,11 @@ CACHE_CONFLICTS_WITH_CHECKPOINTING = Claim(
     "trains differently.",
     method="Training cases with use_cache on and off, alike in all else, with either mode of checkpointing and "
     "without. Looked at are whether the step runs, whether its output holds a cache, what transformers warns of, "
-    "whether losses are equal bit for bit, and dynamic bytes.",
-    refuted_by="Libraries that switch the cache off themselves, with equal losses and no more bytes.",
+    "whether losses are no farther apart than those of the checkpointing modes without a cache, and dynamic bytes.",
+    refuted_by="Libraries that switch the cache off themselves, with the same losses and no more bytes.",
     threshold=1.0,
-    threshold_text="Equal losses to the bit and not one byte more: both steps run the same operations or they do not.",
+    threshold_text="Not one byte more, and losses at most twice as far apart as among runs that compute the same: "
+    "equal to the bit on a CPU, where those are.",
     unit="dynamic bytes with / without use_cache, under checkpointing",
     test=_test,
     figure=Figure(

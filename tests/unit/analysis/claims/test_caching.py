@@ -51,6 +51,19 @@ def test_supported_where_a_cache_stays_or_changes_something(make_record, changes
     assert finding.verdict == "supported"
 
 
+@pytest.mark.parametrize(("apart", "verdict"), [(0.015, "refuted"), (0.025, "supported")])
+def test_losses_may_scatter_as_runs_without_a_cache_do(make_record, apart, verdict):
+    """A GPU's kernels add up in any order: two runs of one case differ."""
+    [plain, _] = pair(make_record, "none")
+    plain.observations["losses"] = [3.0, 2.5, 2.26]
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(
+        evidence(plain, *pair(make_record, losses=[3.0, 2.5, 2.25 + apart]))
+    )
+    assert finding.verdict == verdict
+    assert finding.rows[0]["losses apart"] == pytest.approx(apart)
+    assert finding.rows[0]["apart without cache"] == pytest.approx(0.01)
+
+
 def test_conditional_where_one_mode_fails(make_record):
     failed = make_record(
         case={"use_cache": True, "gradient_checkpointing": "non-reentrant", "quantization": "fp32", "axes": ()},
