@@ -47,6 +47,12 @@ def test_static_conditional_where_one_form_of_weights_is_off(make_record):
     assert finding.condition == "under llama-tiny fp32; not under llama-tiny int8"
 
 
+def test_static_tells_a_variant_of_the_adapter_from_the_plain_one(make_record):
+    dora = training(make_record, adapter={"options": {"use_dora": True}}, static=6 * MIB)
+    finding = STATIC_FOLLOWS_PARAMETERS.test(evidence(*three_axes(make_record), dora))
+    assert finding.condition == "under llama-tiny fp32; not under llama-tiny fp32 with use_dora"
+
+
 def test_static_conditional_where_one_byte_comes_with_the_batch(make_record):
     plain = training(make_record).memory
     assert plain is not None
