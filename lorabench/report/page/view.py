@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorabench.analysis.claims.claim import Judgement
+from lorabench.analysis.timed_share import timed_share
 from lorabench.report.page.agreeing import agreement_table
 from lorabench.report.page.beside import Beside, beside
 from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
@@ -19,7 +20,10 @@ from lorabench.report.page.scenarios import Panel, left_out, panels
 
 @dataclass(frozen=True)
 class View:
-    """``when`` is the time of the newest record that was made here, or of the newest at all."""
+    """``when`` is the time of the newest record that was made here, or of the newest at all.
+
+    ``timed_percent`` is the share of wall time that went into timed and warm-up steps, None where nothing was timed.
+    """
 
     material: Material
     cards: tuple[Card, ...]
@@ -36,11 +40,13 @@ class View:
     devices: tuple[str, ...]
     cases: int
     committed: int
+    timed_percent: int | None
     when: str | None
 
 
 def view(material: Material) -> View:
     made = cards(material.verdicts, material.agreements)
+    share = timed_share(entry.record for entry in material.entries)
     return View(
         material=material,
         cards=made,
@@ -57,6 +63,7 @@ def view(material: Material) -> View:
         devices=devices(material.entries),
         cases=len({entry.record.key for entry in material.entries}),
         committed=sum(entry.committed for entry in material.entries),
+        timed_percent=None if share is None else round(100 * share),
         when=_newest(material),
     )
 
