@@ -24,9 +24,13 @@ reports: $(VENV)/.installed  ## write the committed reports anew from the commit
 	$(BIN)/lorabench report results/h100/*.jsonl --out reports/h100
 	$(BIN)/lorabench report results/cpu/*.jsonl --out reports/cpu
 
+# They look at bytes and outputs, not at time, so two run side by side.
+WORKLOADS := $(wildcard tests/integration/test_workload_*.py) tests/integration/test_model_pretrained.py
+
 test: lint $(VENV)/.pretrained  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit
-	$(BIN)/pytest tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(WORKLOADS)
+	$(BIN)/pytest tests/integration $(WORKLOADS:%=--ignore=%)
 	$(MAKE) gate
 
 # Predicted for an H100 and held to the byte. A small model, and few tokens, so that CI has time for each question: bytes
