@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Any
 
@@ -62,12 +63,12 @@ def _scatter(evidence: Evidence, off: Record) -> float:
 
 
 def _apart(one: Record, other: Record) -> float | None:
-    """The largest difference of their losses; None where they cannot be compared."""
+    """The largest difference of their losses; None where they cannot be compared, as where one is not finite."""
     ours, theirs = observed(one, "losses"), observed(other, "losses")
     both = ours, theirs
     if not all(isinstance(losses, list | tuple) and losses for losses in both) or len(ours) != len(theirs):
         return None
-    if not all(isinstance(loss, int | float) for losses in both for loss in losses):
+    if not all(isinstance(loss, int | float) and math.isfinite(loss) for losses in both for loss in losses):
         return None
     apart: float = max(abs(mine - yours) for mine, yours in zip(ours, theirs, strict=True))
     return apart

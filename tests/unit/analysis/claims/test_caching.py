@@ -44,7 +44,9 @@ def test_refuted_where_the_libraries_switch_the_cache_off(make_record):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"returned": True}, {"losses": [3.0, 2.5, 2.5]}, {"more": MIB}], ids=["cache", "losses", "bytes"]
+    "changes",
+    [{"returned": True}, {"losses": [3.0, 2.5, 2.5]}, {"losses": [3.0, 2.5, float("nan")]}, {"more": MIB}],
+    ids=["cache", "losses", "not finite", "bytes"],
 )
 def test_supported_where_a_cache_stays_or_changes_something(make_record, changes):
     finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*pair(make_record, **changes)))
