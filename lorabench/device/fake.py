@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from lorabench.catalog import DEFAULT_CARD, Card
 from lorabench.device.allocator import CachingAllocator
 from lorabench.device.attention_audit import NOT_HELD
-from lorabench.device.audit import TEMPORARIES
+from lorabench.device.audit import BORN, TEMPORARIES
 from lorabench.device.cuda_path import as_on_cuda
 from lorabench.device.dense_kernels import KERNELS
 from lorabench.device.fake_quantized.kernels import stand_in
@@ -132,8 +132,6 @@ class FakeCudaMode(StorageMode):
             with self:
                 return kernel(*args, **kwargs) if kwargs else kernel(*args)
         name, temporaries = self._audited.get(func) or self._audit(func)
-        if name in CUBLAS_OPERATORS:
-            self._workspaces.take_for(name, args)
         try:
             result = self._outcomes.call(func, args, kwargs)
         except DataDependentOutputException as error:
@@ -145,7 +143,10 @@ class FakeCudaMode(StorageMode):
         if name in NOT_HELD:
             for index in NOT_HELD[name](args):
                 self.ignore(result[index])
-        self.see(result)
+        self.see([result[index] for index in BORN[name]] if name in BORN else result)
+        if name in CUBLAS_OPERATORS:
+            # After the product's own memory, as memory snapshots of an H100 show it.
+            self._workspaces.take_for(name, args)
         for address in [self._allocator.allocate(nbytes) for nbytes in temporaries(args)]:
             self._allocator.free(address)
         return result
