@@ -23,6 +23,7 @@ Capability = tuple[int, int]
 
 _HALF = (torch.float16, torch.bfloat16)
 _CUDNN_HEAD_LIMIT = 128
+_CUDNN_HEAD_LIMIT_OF_HOPPER = 256
 _CUDNN_LOWEST = -65504.0
 """What cuDNN's kernel is given for minus infinity (``convert_boolean_attn_mask_cudnn``)."""
 _FLASH_HEAD_LIMIT = 256
@@ -49,7 +50,7 @@ def choose_kernel(call: AttentionCall, capability: Capability) -> Kernel:
     cuDNN comes first on compute capability 9 and 10 (``check_prefer_cudnn_attention``, torch 2.11 with the cuDNN that
     it brings), and is not asked before flash attention elsewhere, which takes all that cuDNN's would without a mask.
     """
-    if capability[0] in (9, 10) and _fits_cudnn(call):
+    if capability[0] in (9, 10) and _fits_cudnn(call, capability):
         return "cudnn"
     if _fits_flash(call, capability):
         return "flash"
@@ -67,14 +68,18 @@ def _heads_fit(call: AttentionCall, *, grouped: bool) -> bool:
     return all(other == heads for other in others)
 
 
-def _fits_cudnn(call: AttentionCall) -> bool:
-    """``can_use_cudnn_attention``. A mask that trains has no gradient there (``check_attn_mask_shape``)."""
+def _fits_cudnn(call: AttentionCall, capability: Capability) -> bool:
+    """``can_use_cudnn_attention``, with cuDNN 9.10 or later, as torch 2.11 brings it.
+
+    A mask that trains has no gradient there (``check_attn_mask_shape``).
+    """
     query, mask = call.query, call.mask
+    head_limit = _CUDNN_HEAD_LIMIT_OF_HOPPER if capability == (9, 0) else _CUDNN_HEAD_LIMIT
     sizes = query.shape[-1], call.value.shape[-1]
     return (
         query.dim() == 4
         and query.dtype in _HALF
-        and all(size <= _CUDNN_HEAD_LIMIT and size % 8 == 0 for size in sizes)
+        and all(size <= head_limit and size % 8 == 0 for size in sizes)
         and call.key.shape[2] != 1
         and (call.dropout_p == 0 or query.shape[2] != 1)
         and _heads_fit(call, grouped=True)
@@ -154,7 +159,7 @@ def _additive(mask: Tensor | None, dtype: torch.dtype, lowest: float) -> Tensor 
     """``convert_boolean_attn_mask``: what is added to the scores, made anew in each layer."""
     if mask is None or mask.dtype != torch.bool:
         return mask
-    return torch.where(mask.logical_not(), lowest, torch.zeros((), dtype=dtype))
+    return torch.where(mask, 0.0, torch.ops.aten.scalar_tensor(lowest, dtype=dtype))
 
 
 def _cudnn(call: AttentionCall, scale: float | None) -> Tensor:
@@ -218,21 +223,25 @@ def _math(call: AttentionCall, scale: float | None) -> Tensor:
     if scale is not None and scale < 0:
         raise DeviceError("attention with a negative scale is not predicted")
     factor = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    query = query * factor
+    query = torch.ops.aten.mul.Scalar(query, factor)
     mask = _additive(call.mask, query.dtype, -math.inf)
     if call.is_causal:
         allowed = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
         mask = _additive(allowed, query.dtype, -math.inf)
     if call.enable_gqa:
         key, value = _repeated(key, query), _repeated(value, query)
-    scores = torch.matmul(query, key.transpose(-2, -1) * factor)
+    scores = torch.matmul(query, torch.ops.aten.mul.Scalar(key.transpose(-2, -1), factor))
     if mask is not None:
         scores.add_(mask)
     scores = torch.ops.aten._safe_softmax(scores, -1)
     if call.dropout_p > 0:
         # One kernel on CUDA, with a byte an element for its mask (``dropout`` in aten/src/ATen/native/Dropout.cpp).
         scores = torch.native_dropout(scores, call.dropout_p, True)[0]
-    return torch.matmul(scores, value).to(dtype)
+    # What is attended to is returned too, and though nobody asks for it, converted: before the product.
+    attended = scores.to(dtype)
+    product = torch.matmul(scores, value)
+    del attended
+    return product.to(dtype)
 
 
 def _repeated(tensor: Tensor, query: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,8 +101,7 @@ class CudaAutocast:
     def _in_lower_precision(self, operator: Any) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             with torch._C._ExcludeDispatchKeyGuard(_EXCLUDED):
-                lowered = [self._lower(arg) for arg in args]
-                return operator(*lowered, **{name: self._lower(value) for name, value in kwargs.items()})
+                return operator(*_last_first(self._lower, args), **_named_last_first(self._lower, kwargs))
 
         return run
 
@@ -130,8 +129,7 @@ class CudaAutocast:
 def _in_fp32(operator: Any) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(_EXCLUDED):
-            widened = [_cast(arg, torch.float32) for arg in args]
-            return operator(*widened, **{name: _cast(value, torch.float32) for name, value in kwargs.items()})
+            return operator(*_last_first(_to_fp32, args), **_named_last_first(_to_fp32, kwargs))
 
     return run
 
@@ -158,9 +156,22 @@ def _in_widest(operator: Any) -> Callable[..., Any]:
         is_wide = any(tensor.dtype == torch.float32 for tensor in tensors)
         with torch._C._ExcludeDispatchKeyGuard(_EXCLUDED):
             dtype = torch.float32 if is_wide else torch.get_autocast_dtype("cpu")
-            return operator(*(_cast(arg, dtype) for arg in args), **kwargs)
+            return operator(*_last_first(lambda arg: _cast(arg, dtype), args), **kwargs)
 
     return run
+
+
+def _last_first(cast: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    """Casts in the order in which the compiler of torch's builds for Linux has an operator's arguments evaluated."""
+    return [cast(value) for value in reversed(values)][::-1]
+
+
+def _named_last_first(cast: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(zip(values, _last_first(cast, [*values.values()]), strict=True))
+
+
+def _to_fp32(value: Any) -> Any:
+    return _cast(value, torch.float32)
 
 
 def _is_eligible(value: Any) -> bool:

@@ -59,6 +59,7 @@ def _library_replacements(autocast: CudaAutocast) -> list[Replacement]:
         ),
         (functional, "scaled_dot_product_attention", autocast.lowering(scaled_dot_product_attention)),
         (functional, "dropout", _dropout),
+        (functional, "softmax", _softmax),
         (modeling_utils, "caching_allocator_warmup", _warm_up),
         # The default of torch's optimizers is one call for all parameters on CUDA, one a parameter on the CPU.
         (optimizer, "_get_foreach_kernels_supported_devices", _cpu_too),
@@ -101,6 +102,19 @@ def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace
 
 
 _on_the_cpu = functional.dropout
+
+
+def _softmax(
+    input: torch.Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """``softmax`` in aten/src/ATen/native/SoftMax.cpp: from fp16 to fp32 in the kernel on CUDA, without a copy."""
+    if input.dtype == torch.float16 and dtype == torch.float32 and dim is not None:
+        widened: torch.Tensor = torch.ops.aten._softmax(input, dim, True)
+        return widened
+    return _softmax_on_the_cpu(input, dim, _stacklevel, dtype)
+
+
+_softmax_on_the_cpu = functional.softmax
 
 
 def _warm_up(model: Any, expanded_device_map: dict[str, Any], hf_quantizer: Any) -> None:

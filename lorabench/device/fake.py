@@ -15,6 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lorabench.catalog import DEFAULT_CARD, Card
+from lorabench.device.accumulation import added_in_place
 from lorabench.device.allocator import CachingAllocator
 from lorabench.device.attention_audit import NOT_HELD
 from lorabench.device.audit import BORN, TEMPORARIES
@@ -131,6 +132,8 @@ class FakeCudaMode(StorageMode):
         if func._schema.name not in TEMPORARIES and (kernel := KERNELS.get(func) or stand_in(func)) is not None:
             with self:
                 return kernel(*args, **kwargs) if kwargs else kernel(*args)
+        if (total := added_in_place(func, args)) is not None:
+            return total
         name, temporaries = self._audited.get(func) or self._audit(func)
         try:
             result = self._outcomes.call(func, args, kwargs)

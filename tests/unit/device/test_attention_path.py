@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from lorabench.device.attention_path import AttentionCall, choose_kernel
+from lorabench.device.fake import FakeDevice
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
@@ -41,7 +44,9 @@ def position_bias(dtype: torch.dtype, *, permuted: bool) -> torch.Tensor:
         (call(BF16, masked=True), HOPPER, "cudnn"),
         (call(BF16, dropout=0.1), HOPPER, "cudnn"),
         (call(BF16, dropout=0.1, masked=True), HOPPER, "cudnn"),
-        (call(BF16, size=256), HOPPER, "flash"),
+        (call(BF16, size=256), HOPPER, "cudnn"),
+        (call(BF16, size=256), (10, 0), "flash"),
+        (call(BF16, size=256), AMPERE, "flash"),
         (call(BF16, keys=1), HOPPER, "flash"),
         (call(BF16, bias=position_bias(BF16, permuted=False)), HOPPER, "cudnn"),
         # Measured on an H100: T5's self-attention is made of plain products, its cross-attention is not.
@@ -62,3 +67,14 @@ def test_the_kernel_is_the_first_that_takes_the_call(
     made: AttentionCall, capability: tuple[int, int], kernel: str
 ) -> None:
     assert choose_kernel(made, capability) == kernel
+
+
+def test_half_precision_without_a_fused_kernel_converts_its_weights_before_the_product(
+    blocks_asked_by: Callable[[Callable[[], object]], list[int]],
+) -> None:
+    with FakeDevice().session():
+        query = torch.empty(1, 4, 256, 66, dtype=BF16)
+        mask = torch.empty(1, 1, 256, 256, dtype=BF16).transpose(2, 3)
+        asked = blocks_asked_by(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query, mask))
+    scores, product = 4 * 256 * 256, 4 * 256 * 66
+    assert asked[-4:] == [scores * 4, scores * 2, product * 4, product * 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional
 
@@ -47,6 +49,15 @@ def test_trained_weights_are_cast_once_and_frozen_ones_each_time() -> None:
                 functional.linear(activations, trained)
                 assert device.allocated_bytes() - before == 512 * 512 * 2
         assert device.allocated_bytes() == before
+
+
+def test_an_operators_last_argument_is_cast_first(blocks_asked_by: Callable[[Callable[[], object]], list[int]]) -> None:
+    """As C++ is compiled on Linux: on an H100 the gradients' copies come in the other order, the input's first."""
+    with FakeDevice().session():
+        activations, weight = torch.empty(4, 512), torch.empty(512, 512)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            asked = blocks_asked_by(lambda: functional.linear(activations, weight))
+    assert asked[:2] == [weight.numel() * 2, activations.numel() * 2]
 
 
 def test_libraries_that_ask_for_cudas_flag_are_told_of_the_session() -> None:

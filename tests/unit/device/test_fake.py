@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import peft
@@ -37,6 +37,9 @@ LLAMA_2_7B = LlamaConfig(
     num_attention_heads=32,
     num_key_value_heads=32,
 )
+
+
+BlocksAskedBy = Callable[[Callable[[], object]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,56 @@ def test_dropout_keeps_a_mask_of_one_byte_an_element(fake: FakeDevice) -> None:
     dropped = functional.dropout(activations, 0.1)
     assert fake.allocated_bytes() - before == (2 + 1) * MIB
     del dropped
+
+
+def test_a_product_comes_before_the_workspaces_that_it_needs(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+    # As a memory snapshot of an H100 shows it: the result, cuBLAS's workspace, cuBLASLt's.
+    weight, bias = torch.empty(16, 16), torch.empty(16)
+    assert blocks_asked_by(lambda: functional.linear(weight, weight, bias)) == [1024, 32 * MIB, MIB]
+
+
+def test_dropout_makes_its_mask_first(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+    activations = torch.empty(1024, dtype=torch.bfloat16)
+    assert blocks_asked_by(lambda: functional.dropout(activations, 0.1)) == [1024, 2048]
+
+
+def test_fused_attention_draws_its_seed_first(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+    query = torch.empty(1, 4, 128, 64, dtype=torch.bfloat16, requires_grad=True)
+    asked = blocks_asked_by(lambda: functional.scaled_dot_product_attention(query, query, query, is_causal=True))
+    assert asked == [8, 8, 4 * 128 * 64 * 2, 4 * 128 * 4, 256], "seed, offset, output, row sums, cuDNN's workspace"
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [(torch.float16, 0), (torch.bfloat16, 1)])
+def test_a_softmax_widens_fp16_in_its_kernel_and_copies_bf16(
+    fake: FakeDevice, blocks_asked_by: BlocksAskedBy, dtype: torch.dtype, copies: int
+) -> None:
+    scores = torch.empty(64, 64, dtype=dtype, requires_grad=True)
+    asked = blocks_asked_by(lambda: functional.softmax(scores, dim=-1, dtype=torch.float32))
+    assert asked == (1 + copies) * [64 * 64 * 4]
+    weights = functional.softmax(scores, dim=-1, dtype=torch.float32)
+    assert weights.dtype == torch.float32
+    weights.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.dtype == dtype
+
+
+def test_gradients_of_a_tensor_used_twice_are_added_in_place(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+    weight = torch.empty(256, 256, requires_grad=True)
+    twice = weight * 2
+    loss = (twice.exp() + twice.sin()).sum()
+    gradient = 256 * 256 * 4
+    # Of the sine: its cosine and that times the sum's gradient; of the exponential: its product; of the doubling: one.
+    asked = blocks_asked_by(loss.backward)
+    assert asked.count(gradient) == 4
+
+
+def test_a_gradient_that_is_no_tensor_of_its_own_is_not_added_to(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+    weight = torch.empty(256, 256, requires_grad=True)
+    twice = weight * 2
+    loss = (twice + twice.exp()).sum()
+    # One number, expanded, is the gradient of both terms: what the exponential adds to it makes a tensor of its own.
+    asked = blocks_asked_by(loss.backward)
+    assert asked.count(256 * 256 * 4) == 3, "the exponential's, the sum, the doubling's"
 
 
 def test_layer_norm_keeps_its_rows_statistics_in_fp32(fake: FakeDevice) -> None:
