@@ -33,12 +33,18 @@ def added_in_place(func: Any, args: Sequence[Any]) -> Tensor | None:
     if not isinstance(second, Tensor) or first.shape != second.shape or first.dtype != second.dtype:
         return None
     storage = first.untyped_storage()
-    is_shared = torch._C._storage_Use_Count(storage._cdata) > _REFERENCES or storage.nbytes() != first.nbytes
-    return first if not is_shared and _is_called_by_engine() else None
+    if torch._C._storage_Use_Count(storage._cdata) > _REFERENCES or storage.nbytes() != first.nbytes:
+        return None
+    started_with = _gradients_of_the_calling_engine()
+    # What a backward pass was started with, its caller holds too: reentrant checkpointing starts one in each layer.
+    return None if started_with is None or any(first is gradient for gradient in started_with) else first
 
 
-def _is_called_by_engine() -> bool:
+def _gradients_of_the_calling_engine() -> Sequence[Tensor | None] | None:
     frame = sys._getframe(2)
     while frame.f_code.co_name == _DISPATCH and frame.f_back is not None:
         frame = frame.f_back
-    return frame.f_code is graph._engine_run_backward.__code__
+    if frame.f_code is not graph._engine_run_backward.__code__:
+        return None
+    gradients: Sequence[Tensor | None] = frame.f_locals["args"][0]
+    return gradients
