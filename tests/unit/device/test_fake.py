@@ -259,7 +259,9 @@ def test_gradients_of_a_tensor_used_twice_are_added_in_place(fake: FakeDevice, b
     assert asked.count(gradient) == 4
 
 
-def test_a_gradient_that_is_no_tensor_of_its_own_is_not_added_to(fake: FakeDevice, blocks_asked_by: BlocksAskedBy) -> None:
+def test_a_gradient_that_is_no_tensor_of_its_own_is_not_added_to(
+    fake: FakeDevice, blocks_asked_by: BlocksAskedBy
+) -> None:
     weight = torch.empty(256, 256, requires_grad=True)
     twice = weight * 2
     loss = (twice + twice.exp()).sum()
