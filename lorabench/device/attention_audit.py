@@ -72,8 +72,8 @@ def _cudnn_attention_backward(args: Sequence[Any]) -> list[int]:
 def _cudnn_attention(args: Sequence[Any]) -> list[int]:
     """The workspace of cuDNN's forward graph; for one query, the keys are split and each part's result is kept.
 
-    Not told anywhere: memory histories of an H100 have four parts, each with its output, sum and maximum in fp32 (batches
-    of 1 and of 8, heads of 64, 512 to 544 keys; torch 2.11, cuDNN 9.19).
+    Not told anywhere: memory histories of an H100 have four parts, each with its output, sum and maximum in fp32
+    (batches of 1 and of 8, heads of 64, 512 to 544 keys; torch 2.11, cuDNN 9.19).
     """
     batch, heads, queries, head_size = args[0].shape
     if queries > 1:
