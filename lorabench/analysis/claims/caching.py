@@ -63,15 +63,21 @@ def _scatter(evidence: Evidence, off: Record) -> float:
 
 
 def _apart(one: Record, other: Record) -> float | None:
-    """The largest difference of their losses; None where they cannot be compared, as where one is not finite."""
-    ours, theirs = observed(one, "losses"), observed(other, "losses")
-    both = ours, theirs
-    if not all(isinstance(losses, list | tuple) and losses for losses in both) or len(ours) != len(theirs):
+    """The largest difference of their losses over the steps that both tell; None where one of these is not finite."""
+    ours, theirs = _losses(one), _losses(other)
+    pairs = [(ours[step], theirs[step]) for step in ours.keys() & theirs.keys()]
+    if not pairs or not all(isinstance(loss, int | float) and math.isfinite(loss) for pair in pairs for loss in pair):
         return None
-    if not all(isinstance(loss, int | float) and math.isfinite(loss) for losses in both for loss in losses):
-        return None
-    apart: float = max(abs(mine - yours) for mine, yours in zip(ours, theirs, strict=True))
+    apart: float = max(abs(mine - yours) for mine, yours in pairs)
     return apart
+
+
+def _losses(record: Record) -> dict[int, Any]:
+    """By the number of steps that the model had been trained: which are told depends on how the case was timed."""
+    losses, first = observed(record, "losses"), observed(record, "losses_from_step")
+    if not isinstance(losses, list | tuple):
+        return {}
+    return dict(enumerate(losses, start=first if isinstance(first, int) else 0))
 
 
 def _row(off: Record, on: Record, scatter: float) -> dict[str, Any]:

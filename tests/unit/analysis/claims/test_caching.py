@@ -66,6 +66,19 @@ def test_losses_may_scatter_as_runs_without_a_cache_do(make_record, apart, verdi
     assert finding.rows[0]["apart without cache"] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(("losses", "verdict"), [(LOSSES[:2], "refuted"), ([3.0, 2.6], "supported")])
+def test_a_shorter_run_is_compared_as_far_as_it_goes(make_record, losses, verdict):
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*pair(make_record, losses=losses)))
+    assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(("losses", "verdict"), [([2.5, 2.25], "refuted"), ([2.5, 2.3], "supported")])
+def test_losses_are_compared_step_by_step_wherever_they_begin(make_record, losses, verdict):
+    off, on = pair(make_record, losses=losses)
+    on.observations["losses_from_step"] = 1
+    assert CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(off, on)).verdict == verdict
+
+
 def test_conditional_where_one_mode_fails(make_record):
     failed = make_record(
         case={"use_cache": True, "gradient_checkpointing": "non-reentrant", "quantization": "fp32", "axes": ()},
