@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorabench.device.kernels import Temporaries, nothing, rounded
+from lorabench.device.kernels import Temporaries, rounded
 from lorabench.device.predicted_card import predicted_card
 
 _CUDNN_ENGINE_BYTES = 256
@@ -15,6 +15,8 @@ Memory snapshots of training steps on an H100 have it in every call (torch 2.11,
 """
 
 _CUDNN_PARTS = 4
+
+_LARGEST_HEAD_IN_REGISTERS = 128
 
 
 def _flash_attention(args: Sequence[Any]) -> list[int]:
@@ -90,6 +92,19 @@ def _cudnn_not_held(args: Sequence[Any]) -> tuple[int, ...]:
     return () if args[4] else (1,)
 
 
+def _efficient_attention(args: Sequence[Any]) -> list[int]:
+    """In half precision the output is summed in fp32: in registers, for heads of more than 128 in a buffer.
+
+    Source: ``kNeedsOutputAccumulatorBuffer`` in transformers/cuda/mem_eff_attention/kernel_forward.h.
+    """
+    query, value = args[0], args[2]
+    batch, heads, queries, _ = query.shape
+    fp32 = 4
+    if query.element_size() == fp32 or value.shape[-1] <= _LARGEST_HEAD_IN_REGISTERS:
+        return []
+    return [batch * queries * heads * value.shape[-1] * fp32]
+
+
 def _efficient_not_held(args: Sequence[Any]) -> tuple[int, ...]:
     """Seed and offset lie on the host ("Seed and Offset Device" in transformers/cuda/attention.cu)."""
     return (2, 3)
@@ -104,8 +119,7 @@ NOT_HELD: Mapping[str, Callable[[Sequence[Any]], tuple[int, ...]]] = {
 ATTENTION: Mapping[str, Temporaries] = {
     "aten::_scaled_dot_product_cudnn_attention": _cudnn_attention,
     "aten::_scaled_dot_product_cudnn_attention_backward": _cudnn_attention_backward,
-    # In fp32 and half precision the output is accumulated in registers or in place.
-    "aten::_scaled_dot_product_efficient_attention": nothing,
+    "aten::_scaled_dot_product_efficient_attention": _efficient_attention,
     "aten::_scaled_dot_product_flash_attention": _flash_attention,
     "aten::_scaled_dot_product_flash_attention_backward": _flash_attention_backward,
 }

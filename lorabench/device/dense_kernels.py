@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lorabench.device.kernels import radix_sort_bytes, rounded
+from lorabench.device.predicted_card import predicted_card
 from lorabench.errors import DeviceError
 
 _aten = torch.ops.aten
@@ -105,13 +106,12 @@ def _efficient_attention_backward(
         columns = bias.shape[-1]
         grad_bias = torch.empty(*bias.shape[:-1], rounded(columns, 16), dtype=bias.dtype)[..., :columns]
     batch, queries, heads, _ = query.shape
-    if query.dtype == torch.float32:
-        product = gradient * out
+    if query.dtype == torch.float32 or not _computes_delta(query, value):
+        product = gradient.float() * out.float()
         sums = product.sum(-1)
         delta = sums.transpose(-2, -1).contiguous()
         del product, sums
     else:
-        # kKernelComputesDelta
         delta = torch.empty(batch, heads, queries, dtype=torch.float32)
     workspace = _bytes(batch * heads * _efficient_workspace_bytes(query, key, value))
     del delta, workspace
@@ -119,27 +119,44 @@ def _efficient_attention_backward(
     return grad_query, grad_key, grad_value, grad_bias
 
 
+def _computes_delta(query: Tensor, value: Tensor) -> bool:
+    """``kKernelComputesDelta``, in half precision: on a V100 only if the output stays in registers."""
+    size = max(query.shape[-1], value.shape[-1])
+    return predicted_card().compute_capability != (7, 0) or all(size <= block for block, _ in _blocks(size, True))
+
+
+def _blocks(size: int, is_half: bool) -> list[tuple[int, int]]:
+    """Queries and keys in a block, of the kernels that may be taken for heads of ``size``.
+
+    The first that fits of ``dispatch_cutlassB`` (mem_eff_attention/kernels/cutlassB.h) is taken. Before Ampere that
+    depends on the shared memory that each needs, which is not told there: both are named.
+    """
+    if predicted_card().compute_capability >= (8, 0):
+        return [(64 if size <= 64 else 128, 128 if is_half and 64 < size <= 128 else 64)]
+    return [(64, 64)] if size <= 64 else [(128, 64), (64, 64)]
+
+
 def _efficient_workspace_bytes(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """``Params::workspace_strideBH`` of mem_eff_attention/kernel_backward.h for one head of one sequence, on sm80 on.
+    """``Params::workspace_strideBH`` of mem_eff_attention/kernel_backward.h for one head of one sequence.
 
     Each tile of the queries' gradient is summed in fp32, beside a lock and a counter of 16 bytes. In half precision
     with heads that do not fit into registers the gradients of keys and values are staged, too; the number of splits of
-    the keys is taken as one a block of keys, which it is at most. The blocks are those of the first kernel that fits,
-    in the order of ``dispatch_cutlassB`` (mem_eff_attention/kernels/cutlassB.h).
+    the keys is taken as one a block of keys, which it is at most. Of several kernels that may be taken, the largest.
     """
     batch, queries, heads, head_size = query.shape
     is_half = query.dtype != torch.float32
     size = max(head_size, value.shape[-1])
-    block_i = 64 if size <= 64 else 128
-    block_j = 128 if is_half and 64 < size <= 128 else 64
-    tiles = -(-queries // block_i) * -(-head_size // block_i)
-    elements = tiles * (4 + block_i * block_i)
-    in_registers = is_half and size <= block_i
-    if is_half and not in_registers:
-        blocks = -(-key.shape[1] // block_j)
-        splits = max(1, min(blocks, 200 // (batch * heads)))
-        elements += splits * block_j * (rounded(head_size, block_i) + rounded(value.shape[-1], block_i))
-    return rounded(elements, 4) * _FP32_BYTES
+
+    def elements(block_i: int, block_j: int) -> int:
+        tiles = -(-queries // block_i) * -(-head_size // block_i)
+        found = tiles * (4 + block_i * block_i)
+        if is_half and size > block_i:
+            blocks = -(-key.shape[1] // block_j)
+            splits = max(1, min(blocks, 200 // (batch * heads)))
+            found += splits * block_j * (rounded(head_size, block_i) + rounded(value.shape[-1], block_i))
+        return found
+
+    return rounded(max(elements(*block) for block in _blocks(size, is_half)), 4) * _FP32_BYTES
 
 
 def _rand(size: Sequence[int], **options: Any) -> Tensor:

@@ -90,10 +90,10 @@ def refuse_unknown(card: Card, case: Case, *, trust_remote_code: bool = False) -
             f"{card.name} (compute capability {capability}) has no bf16 tensor cores, and what libraries do there "
             "instead is not known: bf16 is not predicted for it; fp16 and fp32 are"
         )
-    if not card.has_flash_attention and case.attention != "eager":
+    if not card.has_flash_attention and case.attention not in ("eager", "sdpa"):
         raise DeviceError(
-            f"{card.name} (compute capability {capability}) has no flash attention, and the memory of what "
-            f"{case.attention} runs there instead is not known: attention eager is predicted for it"
+            f"{card.name} (compute capability {capability}) has no flash attention: attention eager and sdpa are "
+            "predicted for it"
         )
     if case.quantization == "int8" and card.compute_capability < (7, 5):
         # bitsandbytes' documentation: LLM.int8() is for Turing and newer.
@@ -128,7 +128,13 @@ def assumptions(card: Card) -> list[str]:
     """What a prediction for ``card`` takes from an H100 without knowing it to hold."""
     if card is DEFAULT_CARD:
         return []
+    before_ampere = (
+        []
+        if card.has_flash_attention
+        else ["memory-efficient attention's kernels are told from their sources alone: of two that may fit, the larger"]
+    )
     return [
         "what a CUDA context takes was measured on an H100",
         "kernels and what they take were audited for an H100; cuBLAS workspaces are the card's own",
+        *before_ampere,
     ]

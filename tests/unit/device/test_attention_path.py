@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from lorabench.catalog import CARDS
 from lorabench.device.attention_path import AttentionCall, choose_kernel
 from lorabench.device.fake import FakeDevice
 
@@ -79,3 +80,29 @@ def test_half_precision_without_a_fused_kernel_converts_its_weights_before_the_p
     scores, product = 4 * 256 * 256, 4 * 256 * 66
     assert asked[-3:] == [scores * 2, product * 4, product * 2]
     assert asked.count(scores * 4) == 2, "the scores and their softmax: rows that are masked whole are set in place"
+
+
+@pytest.mark.parametrize(
+    ("card", "size", "workspace"),
+    [
+        # Tiles of 64 queries by 64 columns, each with 16 bytes beside it, for each of the 4 heads.
+        ("T4", 64, 4 * 2 * (64 * 64 * 4 + 16)),
+        # The smaller of two kernels stages keys' and values' gradients, too, and takes more.
+        ("T4", 128, 4 * 4 * (4 * (64 * 64 + 4) + 2 * 64 * (128 + 128))),
+        ("V100-32", 64, 4 * 2 * (64 * 64 * 4 + 16)),
+        ("V100-32", 128, 4 * 4 * (4 * (64 * 64 + 4) + 2 * 64 * (128 + 128))),
+    ],
+)
+def test_before_ampere_the_larger_kernel_of_efficient_attention_is_counted(
+    blocks_asked_by: Callable[[Callable[[], object]], list[int]], card: str, size: int, workspace: int
+) -> None:
+    with FakeDevice(CARDS[card]).session():
+        query = torch.empty(1, 4, 128, size, dtype=FP16, requires_grad=True)
+        attended = torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True)
+        asked = blocks_asked_by(attended.sum().backward)
+    rows = 4 * 128 * 4
+    assert workspace in asked
+    # On a V100 the row sums of large heads are those of a product of two copies in fp32.
+    assert (3 * [rows * size] == [nbytes for nbytes in asked if nbytes == rows * size]) is (
+        card == "V100-32" and size == 128
+    )

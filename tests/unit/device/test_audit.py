@@ -91,6 +91,14 @@ def test_cudnn_attention_keeps_four_parts_results_of_one_query() -> None:
         assert TEMPORARIES["aten::_scaled_dot_product_cudnn_attention"]([query, key, key]) == [expected]
 
 
+@pytest.mark.parametrize(("size", "buffers"), [(64, []), (128, []), (256, [2 * 64 * 8 * 256 * 4])])
+def test_efficient_attention_sums_large_heads_in_fp32(size: int, buffers: list[int]) -> None:
+    query = half(2, 8, 64, size)
+    assert TEMPORARIES["aten::_scaled_dot_product_efficient_attention"]([query, query, query]) == buffers
+    single = torch.empty(2, 8, 64, size, device="meta")
+    assert TEMPORARIES["aten::_scaled_dot_product_efficient_attention"]([single, single, single]) == []
+
+
 def test_a_single_row_is_scanned_with_a_status_a_tile() -> None:
     row, rows = torch.empty(1, 2048, device="meta"), torch.empty(2, 2048, device="meta")
     assert TEMPORARIES["aten::cumsum"]([row, 1]) == [(2 + 32) * 16 + 256]

@@ -44,7 +44,7 @@ def predict(device: str, **settings: Any) -> Mapping[str, Any]:
     ("card", "settings", "words"),
     [
         ("T4", {}, "no bf16 tensor cores.*fp16"),
-        ("V100-32", {"quantization": "fp16"}, "no flash attention.*eager"),
+        ("V100-32", {"quantization": "fp16", "attention": "flash_attention_2"}, "no flash attention.*eager and sdpa"),
         ("T4", {"quantization": "nf4", "attention": "eager"}, "no bf16"),
         ("T4", {"quantization": "fp32", "autocast": True, "attention": "eager"}, "no bf16"),
         ("V100-16", {"quantization": "int8", "compute_dtype": "fp16", "attention": "eager"}, "int8.*7.5"),
@@ -61,6 +61,8 @@ def test_what_is_not_known_of_a_card_is_refused(card: str, settings: dict[str, A
     ("card", "settings"),
     [
         ("T4", {"quantization": "fp16", "attention": "eager"}),
+        ("T4", {"quantization": "nf4", "compute_dtype": "fp16"}),
+        ("V100-32", {"quantization": "fp16"}),
         ("T4", {"quantization": "int8", "compute_dtype": "fp16", "attention": "eager"}),
         ("V100-16", {"quantization": "fp32", "attention": "eager"}),
         ("RTX4090", {}),
