@@ -25,7 +25,7 @@ def added_in_place(func: Any, args: Sequence[Any]) -> Tensor | None:
 
     To be called from a mode's ``__torch_dispatch__``. Of what runs in a backward pass, recomputed layers have gradients
     enabled, and a node that is written in Python calls from a frame of its own. A formula of torch's own that adds two
-    tensors of one shape would be taken for the engine: none was in the processes whose histories are known (tests/h100).
+    tensors of one shape would be taken for the engine: none was, in the processes whose history is known (tests/h100).
     """
     if func is not torch.ops.aten.add.Tensor or torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled():
         return None
