@@ -1,20 +1,23 @@
-"""Every preset up to 1.3B on the GPU, whole: each quantization, training in each checkpointing mode, and inference.
-
-The larger ones are of the same families; one case each of them shows that it is built, trains and infers.
-"""
+"""Every preset on the GPU in each quantization: training in each checkpointing mode, and inference."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Condition
 from typing import Any
 
 import pytest
 
 from lorabench.case import Adapter, Case, Measure
 from lorabench.catalog import PRESETS
+from lorabench.environment import resolve_device
 from lorabench.record import Record
 from lorabench.runner import watch
-from lorabench.runner.run import run
+from lorabench.runner.local import LocalLauncher
+from lorabench.runner.run import run, run_with
 
 pytestmark = pytest.mark.gpu
 
@@ -35,13 +38,20 @@ SMALL = (
     "smollm2-135m",
 )
 LARGE = {
-    "llama-2-7b": "bf16",
-    "llama-2-13b": "int8",
-    "llama-3-8b": "nf4",
-    "llama-3-70b": "nf4",
-    "qwen2.5-7b": "int8",
-    "mistral-7b": "fp16",
+    "llama-2-7b": 6.7,
+    "qwen2.5-7b": 7.6,
+    "mistral-7b": 7.2,
+    "llama-3-8b": 8.0,
+    "llama-2-13b": 13.0,
+    "llama-3-70b": 70.6,
 }
+"""Billions of parameters."""
+ROOM = 76
+"""GB for cases beside each other; whoever needs more has the card to itself."""
+NEEDED = {"fp32": (4, 5), "fp16": (2, 4), "bf16": (2, 4), "int8": (1.1, 4), "nf4": (0.6, 4)}
+"""GB for a billion parameters, and for a process beside its weights: context, workspaces, logits, a weight in fp32."""
+CARD = 80
+"""GB that weights have at the most: a preset above it is tried once, and is out of memory."""
 MEASURE = Measure(warmup=1, steps=1, timeout_s=120)
 AT_ONCE = 10
 """Cases beside each other: none of their times is read, and bytes are each process's own."""
@@ -73,11 +83,46 @@ def cases() -> list[Case]:
 
 
 CASES = cases()
-LARGE_CASES = [
-    small_case(model, task=task, quantization=quantization)
-    for model, quantization in LARGE.items()
-    for task in ("train", "infer")
+
+
+def weights_gb(model: str, quantization: str) -> float:
+    return LARGE[model] * NEEDED[quantization][0]
+
+
+def in_full(case: Case) -> bool:
+    """Whether a large case goes through every pass of a run; the others go through those of bytes."""
+    return case.quantization == "nf4" and case.gradient_checkpointing == "none"
+
+
+ALL_LARGE_CASES = [
+    small_case(model, task=task, quantization=quantization, gradient_checkpointing=checkpointing)
+    for model in LARGE
+    for quantization in QUANTIZATIONS
+    for task, checkpointing in (*(("train", checkpointing) for checkpointing in CHECKPOINTING), ("infer", "none"))
 ]
+LARGE_CASES = [case for case in ALL_LARGE_CASES if weights_gb(case.model, case.quantization) < CARD]
+TOO_LARGE = [case for case in ALL_LARGE_CASES if weights_gb(case.model, case.quantization) >= CARD]
+
+
+class Room:
+    """The card's memory, for cases beside each other."""
+
+    def __init__(self, gb: float) -> None:
+        self._gb = gb
+        self._taken: list[float] = []
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, gb: float) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or sum(self._taken) + gb <= self._gb)
+            self._taken.append(gb)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.remove(gb)
+                self._changed.notify_all()
 
 
 def test_no_preset_is_left_out() -> None:
@@ -96,10 +141,25 @@ def small_records() -> dict[str, Record]:
         return {record.key: record for share in shares for record in share}
 
 
-@pytest.fixture(scope="module")
-def large_records() -> dict[str, Record]:
-    # One by one: loading 70B in nf4 alone takes most of the card.
-    return {record.key: record for record in run(LARGE_CASES, device="cuda")}
+def run_share(share: list[Case]) -> list[Record]:
+    target = resolve_device("cuda")
+    with LocalLauncher(target, attribute=False) as launcher:
+        found = [launcher.trace(case) for case in share if not in_full(case)]
+        return found + list(run_with(launcher, [case for case in share if in_full(case)], device=target.device))
+
+
+@cache
+def large_records(model: str) -> dict[str, Record]:
+    """The records of a large preset's cases: those of one quantization after each other, quantizations beside."""
+    room = Room(ROOM)
+
+    def run_with_room(quantization: str) -> list[Record]:
+        with room.taken(weights_gb(model, quantization) + NEEDED[quantization][1]):
+            return run_share([case for case in LARGE_CASES if (case.model, case.quantization) == (model, quantization)])
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(watch, "GONE_WITHIN_S", 0)
+        return {record.key: record for records in pool.map(run_with_room, QUANTIZATIONS) for record in records}
 
 
 def label(case: Case) -> str:
@@ -128,8 +188,8 @@ def test_a_small_case_ends_well(case: Case, small_records: dict[str, Record]) ->
 
 
 @pytest.mark.parametrize("case", LARGE_CASES, ids=label)
-def test_a_large_case_ends_well(case: Case, large_records: dict[str, Record]) -> None:
-    check_end(case, large_records[case.key])
+def test_a_large_case_ends_well(case: Case) -> None:
+    check_end(case, large_records(case.model)[case.key])
 
 
 @pytest.mark.parametrize("case", CASES, ids=label)
@@ -137,6 +197,14 @@ def test_launch_overhead_is_told_of_a_small_cases_phases(case: Case, small_recor
     check_launch_overhead(small_records[case.key])
 
 
-@pytest.mark.parametrize("case", LARGE_CASES, ids=label)
-def test_launch_overhead_is_told_of_a_large_cases_phases(case: Case, large_records: dict[str, Record]) -> None:
-    check_launch_overhead(large_records[case.key])
+@pytest.mark.parametrize("case", [case for case in LARGE_CASES if in_full(case)], ids=label)
+def test_launch_overhead_is_told_of_a_large_cases_phases(case: Case) -> None:
+    check_launch_overhead(large_records(case.model)[case.key])
+
+
+def test_what_the_card_cannot_hold_is_out_of_memory_where_it_is_loaded() -> None:
+    assert {case.model for case in TOO_LARGE} == {"llama-3-70b"}
+    for record in run([case for case in TOO_LARGE if case.gradient_checkpointing == "none"], device="cuda"):
+        assert record.status == "oom"
+        assert record.error is not None
+        assert record.error.phase == "load"
