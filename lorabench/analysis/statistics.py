@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,9 @@ def line(x: Sequence[float], y: Sequence[float]) -> Line:
     if len(x) < 3:
         raise ValueError("a line through fewer than three points proves nothing")
     fit = stats.linregress(x, y)
+    exact = _exact_slope(x, y)
+    if exact is not None:
+        return Line(float(exact), (float(exact),) * 2, float(Fraction(y[0]) - exact * Fraction(x[0])), 1.0, 0.0, len(x))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 2) * fit.stderr)
     slope, intercept = float(fit.slope), float(fit.intercept)
     residuals = np.abs(np.asarray(y) - (intercept + slope * np.asarray(x))) / np.abs(np.asarray(y))
@@ -123,6 +127,16 @@ def line(x: Sequence[float], y: Sequence[float]) -> Line:
         largest_residual=float(residuals.max()),
         n=len(x),
     )
+
+
+def _exact_slope(x: Sequence[float], y: Sequence[float]) -> Fraction | None:
+    """The slope of whole numbers, of bytes, that lie on one line: least squares would round, and give an interval."""
+    if not all(isinstance(value, int) for value in (*x, *y)):
+        return None
+    least, most = x.index(min(x)), x.index(max(x))
+    slope = Fraction(int(y[most] - y[least]), int(x[most] - x[least]))
+    on_it = all(one - y[least] == slope * int(at - x[least]) for at, one in zip(x, y, strict=True))
+    return slope if on_it else None
 
 
 def mean(values: Sequence[float]) -> Estimate:

@@ -73,7 +73,7 @@ class ProfiledPhases:
 
 
 def launch_bound(busy: Mapping[str, list[float]], wall: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
-    """``{phase: {"gpu_busy_share": ..., "launch_bound_share": ...}}`` from busy seconds and timed samples of phases.
+    """``{phase: {"gpu_busy_share", "launch_bound_share", "gpu_busy_s"}}`` of busy seconds and timed samples.
 
     A phase in which the profiler saw nothing run is left out: then it was the profiler that did not work.
     """
@@ -81,5 +81,5 @@ def launch_bound(busy: Mapping[str, list[float]], wall: Mapping[str, list[float]
     for phase, [seconds] in busy.items():
         if seconds > 0 and wall.get(phase):
             share = min(1.0, seconds / median(wall[phase]))
-            shares[phase] = {"gpu_busy_share": share, "launch_bound_share": 1 - share}
+            shares[phase] = {"gpu_busy_share": share, "launch_bound_share": 1 - share, "gpu_busy_s": seconds}
     return shares

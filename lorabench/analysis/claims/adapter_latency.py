@@ -9,6 +9,7 @@ from lorabench.analysis.claims.claim import Claim, Figure, Finding
 from lorabench.analysis.claims.comparisons import (
     Comparison,
     RatioTest,
+    busy_ranges,
     compare,
     compared_keys,
     comparison_rows,
@@ -58,7 +59,7 @@ def _test_unmerged(evidence: Evidence) -> Finding:
         verdict,
         f"Unmerged took {ranges(cells)} times the base's time, and was slower for certain in {len(slower)} of "
         f"{len(cells)} comparisons; the weakest is {weakest.value:.3g} "
-        f"[{weakest.low:.3g}, {weakest.high:.3g}].{instability(cells)}",
+        f"[{weakest.low:.3g}, {weakest.high:.3g}].{busy_ranges(cells)}{instability(cells)}",
         effect=weakest.value,
         ci95=weakest.ci95,
         n=weakest.n,
@@ -136,8 +137,8 @@ def _test_merged(evidence: Evidence) -> Finding:
     return Finding(
         verdict,
         f"Merged took {ranges(cells)} times the base's time in dense dtypes, and was within {MARGIN:.0%} for certain "
-        f"in {len(same)} of {len(cells)} comparisons. Saved and loaded again, {len(kept)} of {len(saved)} merged "
-        f"models gave the same outputs. {_merging(evidence, every)}{instability(cells)}",
+        f"in {len(same)} of {len(cells)} comparisons.{busy_ranges(cells)} Saved and loaded again, {len(kept)} of "
+        f"{len(saved)} merged models gave the same outputs. {_merging(evidence, every)}{instability(cells)}",
         effect=farthest.value,
         ci95=farthest.ci95,
         n=farthest.n,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.claims.conditions import Facts, condition, facts, in_order, labels
-from lorabench.analysis.claims.evidence import Evidence, keys, samples, setting
+from lorabench.analysis.claims.evidence import Evidence, keys, observed, samples, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
 from lorabench.analysis.statistics import ALPHA, Estimate, holm
 from lorabench.record import Record
@@ -47,6 +47,13 @@ class Comparison:
     @property
     def quantization(self) -> str:
         return str(setting(self.other, "quantization"))
+
+    @property
+    def busy_ratio(self) -> float | None:
+        """How long the GPU had work, ``other / base``: what is left of the ratio without the host. One profiled step
+        of each; None without a GPU."""
+        other_s, base_s = (_busy_s(one, self.phase) for one in (self.other, self.base))
+        return other_s / base_s if other_s and base_s else None
 
     @property
     def unstable(self) -> bool:
@@ -108,6 +115,7 @@ def judge_comparisons(settled: Sequence[Comparison]) -> tuple[Judgement, str | N
 
 def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str]) -> tuple[Mapping[str, Any], ...]:
     """A row a comparison; ``words`` say an outcome."""
+    on_gpu = any(one.busy_ratio is not None for one in settled)
     return tuple(
         {
             "case": name,
@@ -117,6 +125,7 @@ def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str])
             "ratio": one.test.ratio.value,
             "low": one.test.ratio.low,
             "high": one.test.ratio.high,
+            **({"GPU-busy ratio": one.busy_ratio} if on_gpu else {}),
             "outcome": words[one.outcome],
             "unstable": one.unstable,
         }
@@ -135,6 +144,16 @@ def ranges(comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def busy_ranges(comparisons: Sequence[Comparison]) -> str:
+    """A sentence on the same ratios of the time in which the GPU had work; empty where none was profiled."""
+    told = {
+        phase: [one.busy_ratio for one in comparisons if one.phase == phase and one.busy_ratio is not None]
+        for phase in PHASES
+    }
+    parts = [f"{span(ratios, digits=4)} times as long in {phase}" for phase, ratios in told.items() if ratios]
+    return f" Waiting for launches left out, the GPU was busy {', '.join(parts)} (profiled once each)." if parts else ""
+
+
 def instability(comparisons: Sequence[Comparison]) -> str:
     """A sentence on how many comparisons rest on unstable times; empty where none does."""
     count = sum(one.unstable for one in comparisons)
@@ -143,6 +162,16 @@ def instability(comparisons: Sequence[Comparison]) -> str:
 
 def _outcome(p_held: float, p_failed: float) -> Outcome:
     return "held" if p_held <= ALPHA else "failed" if p_failed <= ALPHA else "undecided"
+
+
+def _busy_s(record: Record, phase: str) -> float | None:
+    """Seconds in which the GPU had work. Older records have their share of the median alone, cut where it is 1."""
+    known = observed(record, f"launch_bound.{phase}.gpu_busy_s")
+    if isinstance(known, float):
+        return known
+    share = observed(record, f"launch_bound.{phase}.gpu_busy_share")
+    timing = record.latency.get(phase)
+    return share * timing.median_s if isinstance(share, float) and share < 1 and timing is not None else None
 
 
 def _usable(seconds: Sequence[float]) -> list[float]:

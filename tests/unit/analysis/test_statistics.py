@@ -7,6 +7,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from lorabench.analysis.statistics import (
@@ -121,6 +123,25 @@ def test_line_is_that_of_the_normal_equations():
     assert found.r_squared == pytest.approx(1 - residuals @ residuals / ((y - y.mean()) ** 2).sum())
     assert found.largest_residual == pytest.approx(np.abs(residuals / y).max())
     assert found.n == 4
+
+
+@given(
+    slope=st.integers(-(10**7), 10**7),
+    intercept=st.integers(0, 10**11),
+    x=st.lists(st.integers(1, 256), min_size=3, max_size=9, unique=True),
+)
+def test_bytes_on_one_line_have_its_slope_and_no_interval(slope, intercept, x):
+    found = line(x, [intercept + slope * at for at in x])
+    assert (found.slope, found.slope_ci95, found.intercept) == (slope, (slope, slope), intercept)
+    assert (found.r_squared, found.largest_residual, found.n) == (1, 0, len(x))
+
+
+def test_one_byte_beside_the_line_is_seen():
+    y = [10**10 + 26_624 * at for at in range(9)]
+    y[4] += 1
+    found = line(range(9), y)
+    assert found.slope_ci95[0] < 26_624 < found.slope_ci95[1]
+    assert found.largest_residual > 0
 
 
 def test_a_line_needs_three_points():

@@ -111,11 +111,12 @@ def test_each_phase_is_profiled_by_itself_with_the_device_idle_at_its_ends(profi
 
 def test_the_launch_bound_share_is_the_time_in_which_nothing_ran() -> None:
     shares = launch_bound({"step": [0.03]}, {"step": [0.11, 0.1, 0.09]})
-    assert shares == {"step": {"gpu_busy_share": pytest.approx(0.3), "launch_bound_share": pytest.approx(0.7)}}
+    assert shares["step"] == pytest.approx({"gpu_busy_share": 0.3, "launch_bound_share": 0.7, "gpu_busy_s": 0.03})
 
 
 def test_a_share_is_never_over_one() -> None:
-    assert launch_bound({"step": [0.11]}, {"step": [0.1]})["step"] == {"gpu_busy_share": 1.0, "launch_bound_share": 0.0}
+    share = launch_bound({"step": [0.11]}, {"step": [0.1]})["step"]
+    assert share == {"gpu_busy_share": 1.0, "launch_bound_share": 0.0, "gpu_busy_s": 0.11}
 
 
 def test_a_phase_in_which_nothing_was_seen_has_no_share() -> None:

@@ -120,5 +120,5 @@ def test_launch_overhead_is_that_of_a_shortened_step(monkeypatch: pytest.MonkeyP
     log: Any = Log()
     arm: Any = Arm("a", log)
     shares = launch_pass(arm, log, lambda phase: None, {"work": [1.0, 2.0, 4.0]})
-    assert shares == {"work": {"gpu_busy_share": 0.25, "launch_bound_share": 0.75}}
+    assert shares == {"work": {"gpu_busy_share": 0.25, "launch_bound_share": 0.75, "gpu_busy_s": 0.5}}
     assert not arm.short

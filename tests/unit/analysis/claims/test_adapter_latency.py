@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lives import arms, evidence, life
 
@@ -86,6 +88,36 @@ def test_what_is_not_varied_is_said_and_no_obstacle(make_record):
     ranks = slower(make_record, quantization="fp16", adapter={"rank": 64, "target_modules": "all-linear"})
     both = [*slower(make_record, quantization="fp16"), *ranks, *slower(make_record, quantization="int8")]
     assert unmerged(*both).missing == ("several batch sizes, base and unmerged timed in turn",)
+
+
+def on_gpu(records, **busy):
+    """Records with what the profiler saw of either phase: a share alone, as older ones have it, or seconds too."""
+    found = []
+    for record in records:
+        seen = busy[record.case["adapter_state"]]
+        shares = {phase: {"gpu_busy_share": share, **more} for phase, (share, more) in seen.items()}
+        found.append(replace(record, observations={**record.observations, "launch_bound": shares}))
+    return found
+
+
+def test_what_the_gpu_itself_took_is_told_beside(make_record):
+    base = {"prefill": (0.5, {}), "decode": (1.0, {"gpu_busy_s": 0.0012})}
+    other = {"prefill": (0.6, {}), "decode": (0.9, {"gpu_busy_s": 0.0018})}
+    half = on_gpu(slower(make_record, 1.5, quantization="fp16"), base=base, unmerged=other)
+    finding = unmerged(*half, *slower(make_record, 1.2, quantization="int8"))
+    # Prefill: 0.6 x 1.5 by 0.5. Decode: 0.0018 by 0.0012.
+    assert [row["GPU-busy ratio"] for row in finding.rows] == [pytest.approx(1.8), pytest.approx(1.5), None, None]
+    assert (
+        "the GPU was busy 1.8 times as long in prefill, 1.5 times as long in decode (profiled once" in finding.summary
+    )
+
+
+def test_a_share_that_was_cut_is_no_time(make_record):
+    cut = {phase: (1.0, {}) for phase in ("prefill", "decode")}
+    half = on_gpu(slower(make_record, 1.5, quantization="fp16"), base=cut, unmerged=cut)
+    finding = unmerged(*half, *slower(make_record, 1.2, quantization="int8"))
+    assert "the GPU was busy" not in finding.summary
+    assert "GPU-busy ratio" not in finding.rows[0]
 
 
 def merged(*records):
