@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from lorabench.measure.attribution.blocks import Blocks
+from lorabench.measure.attribution.lives import Ledger, Moment
 from lorabench.measure.attribution.observe import Subject, follow
 from lorabench.measure.attribution.summary import Peak, timeline
 from lorabench.measure.phases import OnPhase
@@ -30,16 +32,19 @@ class Attribution:
 def attribute(subject: Subject, blocks: Blocks, memory: Memory, on_phase: OnPhase) -> Attribution:
     """Follow a step of ``subject``; where blocks can be listed another, to list them at the first one's peak.
 
+    Where that lies in the first phase, what comes after it is followed once alone: a decode is many operators.
+
     Args:
         memory: the memory pass's, for the peak that the categories are to add up to.
     """
-    followed = follow(subject, blocks, on_phase)
+    whole = followed = follow(subject, blocks, on_phase)
     moment = followed.ledger.peak()
     workspaces: frozenset[int] = frozenset()
     if blocks.can_capture:
         for _ in range(_MOST_CAPTURES):
             wanted = max(moment.number, 1)
-            followed = follow(subject, blocks, on_phase, capture_at=wanted)
+            with subject.shortened() if _is_in_first_phase(moment, whole.ledger) else nullcontext():
+                followed = follow(subject, blocks, on_phase, capture_at=wanted)
             moment = followed.ledger.peak()
             if moment.number == wanted:
                 break
@@ -60,10 +65,14 @@ def attribute(subject: Subject, blocks: Blocks, memory: Memory, on_phase: OnPhas
         },
         "modules": peak.modules(),
         "tensors": peak.tensors(),
-        "timeline": timeline(ledger, peak.categories.get("library_workspaces", 0)),
+        "timeline": timeline(whole.ledger, peak.categories.get("library_workspaces", 0)),
         **_beyond(memory),
     }
     return Attribution(peak.categories, peak_bytes - attributed_bytes, details)
+
+
+def _is_in_first_phase(moment: Moment, ledger: Ledger) -> bool:
+    return bool(ledger.phases) and moment.phase == ledger.phases[0][0]
 
 
 def _beyond(memory: Memory) -> dict[str, Any]:

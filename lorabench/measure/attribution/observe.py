@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,16 @@ class Followed:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is followed: a step, the model and optimizer that it works on, and its inputs."""
+    """What is followed: a step, the model and optimizer that it works on, and its inputs.
+
+    Within ``shortened`` a step's first phase is as ever, and what follows it takes less time.
+    """
 
     step: Callable[[Phases], None]
     model: nn.Module
     optimizer: torch.optim.Optimizer | None
     inputs: Sequence[torch.Tensor]
+    shortened: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def held(self) -> list[Held]:
         """What is there between two steps."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import bitsandbytes
@@ -15,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lorabench.device.storages import StorageMode
 from lorabench.measure.attribution.attribution import attribute
-from lorabench.measure.attribution.blocks import PlainBlocks
+from lorabench.measure.attribution.blocks import HeldBlock, PlainBlocks
 from lorabench.measure.attribution.categories import (
     ACTIVATIONS,
     ADAPTER_WEIGHTS,
@@ -260,6 +261,61 @@ def test_categories_add_up_to_the_peak_and_say_what_is_missing() -> None:
     assert sum(found.categories.values()) == peak_bytes == found.details["peak"]["bytes"]
     assert sum(sum(amounts.values()) for amounts in found.details["modules"].values()) == peak_bytes
     assert "beyond_peak" not in found.details
+
+
+class ListedBlocks(PlainBlocks):
+    """Blocks that can be listed: those of the CPU's storages, by their addresses."""
+
+    can_capture = True
+
+    def __init__(self) -> None:
+        self.captures = 0
+
+    def address(self, storage: torch.UntypedStorage) -> int:
+        return storage.data_ptr()
+
+    def begin_capture(self) -> None:
+        self.captures += 1
+
+    def end_capture(self) -> list[HeldBlock]:
+        return []
+
+
+class Decoding:
+    """A prefill of ``prompt`` floats, and three tokens, or one, each of which adds ``token`` floats to a cache."""
+
+    def __init__(self, prompt: int, token: int) -> None:
+        self.prompt, self.token, self.tokens = prompt, token, 3
+        self.steps: list[int] = []
+        self.subject = Subject(self.step, nn.Linear(1, 1), None, [], self.shortened)
+
+    def step(self, phases: Phases) -> None:
+        with phases("prefill"):
+            torch.empty(self.prompt)
+        cache = []
+        with phases("decode"):
+            for _ in range(self.tokens):
+                cache.append(torch.empty(self.token))
+        self.steps.append(len(cache))
+
+    @contextmanager
+    def shortened(self) -> Iterator[None]:
+        self.tokens = 1
+        yield
+        self.tokens = 3
+
+
+@pytest.mark.parametrize(("prompt", "token", "steps"), [(1000, 10, [3, 1]), (10, 1000, [3, 3])])
+def test_what_follows_a_peak_in_the_prefill_is_followed_once(prompt: int, token: int, steps: list[int]) -> None:
+    decoding, blocks = Decoding(prompt, token), ListedBlocks()
+    found = attribute(decoding.subject, blocks, Memory(), lambda phase: None)
+    assert decoding.steps == steps
+    assert blocks.captures == 1
+    peak = found.details["peak"]
+    assert peak["bytes"] == FLOAT * (2 + max(prompt, 3 * token))
+    assert peak["phase"] == ("prefill" if prompt > token else "decode")
+    # The timeline is the whole step's: the last of the three tokens is on it.
+    assert found.details["timeline"]["operators"] == 4
 
 
 def test_beyond_pytorch_is_what_the_driver_sees_on_top_of_what_is_reserved() -> None:
