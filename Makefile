@@ -24,13 +24,9 @@ reports: $(VENV)/.installed  ## write the committed reports anew from the commit
 	$(BIN)/lorabench report results/h100/*.jsonl --out reports/h100
 	$(BIN)/lorabench report results/cpu/*.jsonl --out reports/cpu
 
-# They look at bytes and outputs, not at time, so two run side by side.
-WORKLOADS := $(wildcard tests/integration/test_workload_*.py) tests/integration/test_model_pretrained.py
-
 test: lint $(VENV)/.pretrained $(VENV)/h100/.installed  ## all that CI runs: lint, types, tests
 	$(BIN)/pytest --numprocesses auto tests/unit
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(WORKLOADS)
-	$(BIN)/pytest tests/integration $(WORKLOADS:%=--ignore=%)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 	PYTHONPATH=$(VENV)/h100 $(BIN)/pytest --numprocesses auto tests/h100
 	$(MAKE) gate
 

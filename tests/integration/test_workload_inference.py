@@ -12,6 +12,7 @@ import pytest
 import torch
 from in_process import GPT2, LLAMA, NO_PHASES, OPT, T5, built, measure, record, write_config
 from peft.tuners.lora import LoraLayer
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig
 
 from lorabench.case import Adapter, Case, Measure
@@ -164,3 +165,35 @@ def test_an_encoder_has_a_prefill_alone(tmp_path: Path, make_case: Any, environm
     assert measured.status == "ok", measured.error
     assert set(measured.latency) == {"prefill"}
     assert measured.tokens_per_s == pytest.approx(2 * 16 / measured.latency["prefill"].median_s)
+
+
+class Products(TorchDispatchMode):
+    """The matrix products of which one factor has the vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(isinstance(one, torch.Tensor) and LLAMA["vocab_size"] in one.shape for one in args):
+            self.seen.append(func.overloadpacket._qualified_op_name.removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("state", "frozen", "product"), [("base", False, "mm"), ("base", True, "bmm"), ("merged", False, "bmm")]
+)
+@torch.no_grad()
+def test_a_frozen_head_is_read_once_for_each_sequence_of_a_prefill(
+    make_case: Any, state: str, frozen: bool, product: str
+) -> None:
+    """What the card of the claim merged-adds-none names as its cause; only the weight's flag differs."""
+    workload = built(make_case(adapter_state=state))
+    if frozen:
+        workload.model.requires_grad_(False)
+    with Products() as products:
+        workload.step(NO_PHASES)
+    prefill, *decode = [name for name in products.seen if name in ("mm", "bmm")]
+    assert prefill == product
+    # The last positions of a decode step have no gaps between them.
+    assert decode == ["mm"] * NEW_TOKENS

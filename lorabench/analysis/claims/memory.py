@@ -289,4 +289,7 @@ DYNAMIC_FOLLOWS_BATCH = Claim(
         y_label="dynamic memory / that of the smallest",
         log_x=True,
     ),
+    cause="Logits are vocabulary x tokens, and ForCausalLMLoss in transformers/loss/loss_utils.py widens them to "
+    "fp32; log-softmax and the gradients make more of their size. With a vocabulary of 128,256 they outweigh the "
+    "layers of a small model, and a larger model with 32,000 can take less.",
 )

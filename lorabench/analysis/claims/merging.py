@@ -121,7 +121,8 @@ MERGE_FOLLOWS_MODE = Claim(
     then="LoraConfig(merge_weights=True), then model.eval() and model.train()",
     now="model.merge_adapter() and model.unmerge_adapter(), called when wanted; model.merge_and_unload() to keep it so",
     cause="LoraConfig takes no merge_weights any more, and PEFT's LoRA layers do not override train(), which eval() "
-    "calls: a layer is merged by its merge() alone.",
+    "calls: a layer is merged by its merge() alone. In int8 and nf4, merge() and unmerge() in peft/tuners/lora/bnb.py "
+    "dequantize, add or subtract, and quantize again, each with its rounding.",
 )
 
 

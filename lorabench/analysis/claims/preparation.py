@@ -152,6 +152,9 @@ INT8_PREPARATION = Claim(
     ),
     then="prepare_model_for_int8_training(model)",
     now="prepare_model_for_kbit_training(model)",
+    cause="prepare_model_for_kbit_training in peft/utils/other.py turns every 16-bit parameter that is not packed in "
+    "4 bits into fp32: embeddings and head, two bytes more for each of their parameters, and norms. int8 weights are "
+    "no 16-bit ones and stay. So the price follows the vocabulary.",
     caveat={
         "cpu": "Only a GPU runs the int8 kernels that users train with; a CPU dequantizes and multiplies in 16 bits."
     },
