@@ -125,7 +125,7 @@ def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str])
             "ratio": one.test.ratio.value,
             "low": one.test.ratio.low,
             "high": one.test.ratio.high,
-            **({"GPU-busy ratio": one.busy_ratio} if on_gpu else {}),
+            **({"GPU ratio": one.busy_ratio} if on_gpu else {}),
             "outcome": words[one.outcome],
             "unstable": one.unstable,
         }

@@ -106,7 +106,7 @@ def test_what_the_gpu_itself_took_is_told_beside(make_record):
     half = on_gpu(slower(make_record, 1.5, quantization="fp16"), base=base, unmerged=other)
     finding = unmerged(*half, *slower(make_record, 1.2, quantization="int8"))
     # Prefill: 0.6 x 1.5 by 0.5. Decode: 0.0018 by 0.0012.
-    assert [row["GPU-busy ratio"] for row in finding.rows] == [pytest.approx(1.8), pytest.approx(1.5), None, None]
+    assert [row["GPU ratio"] for row in finding.rows] == [pytest.approx(1.8), pytest.approx(1.5), None, None]
     assert (
         "the GPU was busy 1.8 times as long in prefill, 1.5 times as long in decode (profiled once" in finding.summary
     )
@@ -117,7 +117,7 @@ def test_a_share_that_was_cut_is_no_time(make_record):
     half = on_gpu(slower(make_record, 1.5, quantization="fp16"), base=cut, unmerged=cut)
     finding = unmerged(*half, *slower(make_record, 1.2, quantization="int8"))
     assert "the GPU was busy" not in finding.summary
-    assert "GPU-busy ratio" not in finding.rows[0]
+    assert "GPU ratio" not in finding.rows[0]
 
 
 def merged(*records):
