@@ -23,6 +23,7 @@ from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
 from lorabench.workload.passes import (
+    TURN_STEPS,
     MemoryPass,
     attribution_pass,
     launch_pass,
@@ -218,7 +219,7 @@ def _run_timing(job: Job, device: Device, emit: Emit) -> None:
                 memory=None,
                 latency=latencies[index],
                 tokens_per_s=workload.tokens_per_s(latencies[index]),
-                observations={**observations[index], "timing_stages_s": stages.seconds},
+                observations={**observations[index], "turn_steps": TURN_STEPS, "timing_stages_s": stages.seconds},
             )
         )
 

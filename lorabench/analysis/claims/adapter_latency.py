@@ -23,7 +23,7 @@ from lorabench.analysis.claims.conditions import decide, facts
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
 from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import MIB, extra_peak_bytes, flag, having, number, span, took
-from lorabench.analysis.statistics import mean_ratio, median_ratio, p_equivalent, p_greater
+from lorabench.analysis.statistics import p_equivalent, p_greater, paired_ratio
 from lorabench.record import Record
 
 MARGIN = 0.02
@@ -33,7 +33,7 @@ _HALF = ("fp16", "bf16")
 
 def _slower(over: Sequence[float], under: Sequence[float]) -> RatioTest:
     """Holds where the interval lies above 1; fails where it lies below, or where the two are equal within 2%."""
-    ratio = median_ratio(over, under)
+    ratio = paired_ratio(over, under)
     p_held = p_greater(over, under) if ratio.low > 1 else 1.0
     p_none = p_greater(under, over) if ratio.high < 1 else p_equivalent(over, under, MARGIN)
     return RatioTest(ratio, p_held, p_none)
@@ -41,7 +41,7 @@ def _slower(over: Sequence[float], under: Sequence[float]) -> RatioTest:
 
 def _no_slower(over: Sequence[float], under: Sequence[float]) -> RatioTest:
     """Holds where the two are equal within 2%; fails where the interval lies above that."""
-    ratio = mean_ratio(over, under)
+    ratio = paired_ratio(over, under)
     p_slower = p_greater(over, under, 1 + MARGIN) if ratio.low > 1 + MARGIN else 1.0
     return RatioTest(ratio, p_equivalent(over, under, MARGIN), p_slower)
 
@@ -85,9 +85,9 @@ UNMERGED_ADDS_LATENCY = Claim(
     chapter="6",
     title="Unmerged adapters add latency",
     hypothesis="Beside the base's weights, LoRA layers make both prefill and decoding slower.",
-    method="Base and unmerged model run in one process, in turn, on the same weights; the ratio of the median times, "
-    "with its bootstrap interval, for prefill and decode apart, by batch, rank, targets and dtype. A comparison counts "
-    "as slower when the interval lies above 1 and Mann and Whitney's test agrees.",
+    method="Base and unmerged model run in one process, in turn, on the same weights; the ratio of their times, round "
+    "by round (trimmed geometric mean with Student's interval), for prefill and decode apart, by batch, rank, targets "
+    "and dtype. A comparison counts as slower when the interval lies above 1.",
     refuted_by=f"Intervals below 1, or times that are equal within {MARGIN:.0%} by two one-sided tests.",
     threshold=1.0,
     threshold_text="every interval lies above 1",
@@ -185,9 +185,10 @@ MERGED_ADDS_NONE = Claim(
     chapter="6",
     title="Merged adapters add no latency",
     hypothesis="A merged model runs as fast as its base, and can be saved and loaded as new weights.",
-    method="Base and merged model run in one process, in turn; the ratio of the geometric means of their times, with "
-    "Welch's interval, and two one-sided tests on the logarithms, for prefill and decode in dense dtypes. The merged "
-    "model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 lose in merging is told.",
+    method="Base and merged model run in one process, in turn; the ratio of their times, round by round (trimmed "
+    "geometric mean with Student's interval), and two one-sided tests on the logarithms, for prefill and decode in "
+    "dense dtypes. The merged model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 lose "
+    "in merging is told.",
     refuted_by=f"Times that are more than {MARGIN:.0%} above the base's for certain, or merged weights that do not "
     "come back from a file.",
     threshold=1.0,

@@ -10,7 +10,7 @@ from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
 from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, listed, mib, setup
-from lorabench.analysis.statistics import Estimate, median_ratio
+from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
 _AXIS = "gradient_checkpointing"
@@ -197,7 +197,7 @@ def _step_ratios(evidence: Evidence) -> dict[str, Estimate]:
         plain = [one for one in timed if setting(one.record, _AXIS) == "none"]
         for one in timed:
             if plain and one is not plain[0]:
-                found[one.record.key] = median_ratio(one.samples_s, plain[0].samples_s)
+                found[one.record.key] = paired_ratio(one.rounds_s, plain[0].rounds_s)
     return found
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.claims.conditions import Facts, condition, facts, in_order, labels
-from lorabench.analysis.claims.evidence import Evidence, keys, observed, samples, setting
+from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
+from lorabench.analysis.claims.timing import MIN_ROUNDS, in_rounds
 from lorabench.analysis.statistics import ALPHA, Estimate, holm
 from lorabench.record import Record
 
 PHASES = ("prefill", "decode")
-# Below three samples a rank test cannot come under 5%, whatever it is given.
-MIN_SAMPLES = 3
 
 Outcome = Literal["held", "failed", "undecided"]
 
@@ -63,23 +61,23 @@ class Comparison:
 def compare(
     evidence: Evidence, state: str, test: Callable[[Sequence[float], Sequence[float]], RatioTest]
 ) -> list[Comparison]:
-    """Every base and every ``state`` that were timed in turn, in both phases; too few samples are left out."""
+    """Every base and every ``state`` that were timed in turn, in both phases; too few rounds are left out."""
     found = []
     pairs = evidence.pairs("adapter_state", "base", state, {"task": "infer"}, in_turn=True)
     bases = {other.identity: base for base, other in pairs}
     for other in in_order(other for _, other in pairs):
         base = bases[other.identity]
         for phase in PHASES:
-            over, under = _usable(samples(other, phase)), _usable(samples(base, phase))
-            if min(len(over), len(under)) >= MIN_SAMPLES:
-                found.append(Comparison(base, other, phase, test(over, under)))
+            timed = in_rounds((other, base), phase)
+            if len(timed) == 2 and len(timed[0].rounds_s) >= MIN_ROUNDS:
+                found.append(Comparison(base, other, phase, test(timed[0].rounds_s, timed[1].rounds_s)))
     return found
 
 
 def lacking(comparisons: Sequence[Comparison], state: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Which phases of which groups of dtypes have no comparison, in words."""
     return [
-        f"{phase} of base and {state}, timed in turn, in {name} ({MIN_SAMPLES} samples or more)"
+        f"{phase} of base and {state}, timed in turn, in {name} ({MIN_ROUNDS} rounds or more)"
         for name, quantizations in groups.items()
         for phase in PHASES
         if not any(one.phase == phase and one.quantization in quantizations for one in comparisons)
@@ -172,7 +170,3 @@ def _busy_s(record: Record, phase: str) -> float | None:
     share = observed(record, f"launch_bound.{phase}.gpu_busy_share")
     timing = record.latency.get(phase)
     return share * timing.median_s if isinstance(share, float) and share < 1 and timing is not None else None
-
-
-def _usable(seconds: Sequence[float]) -> list[float]:
-    return [value for value in seconds if math.isfinite(value) and value > 0]

@@ -80,7 +80,7 @@ def _times(evidence: Evidence) -> dict[tuple[str, float], Comparison]:
             continue
         for one in ordered[1:]:
             name = setup(one.record), setting(one.record, _AXIS)
-            found[name] = compare(one.samples_s, ordered[0].samples_s, _LIMIT)
+            found[name] = compare(one.rounds_s, ordered[0].rounds_s, _LIMIT)
     return found
 
 

@@ -12,7 +12,7 @@ from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib
-from lorabench.analysis.statistics import Estimate, median_ratio
+from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
 _HALF = 0.55
@@ -105,7 +105,7 @@ def _time_ratios(evidence: Evidence, where: Where, phase: str) -> dict[str, Esti
         half = [one for one in timed if setting(one.record, "quantization") in _HALF_PRECISION]
         int8 = [one for one in timed if setting(one.record, "quantization") == "int8"]
         if half and int8:
-            found[str(setting(int8[0].record, "model"))] = median_ratio(int8[0].samples_s, half[0].samples_s)
+            found[str(setting(int8[0].record, "model"))] = paired_ratio(int8[0].rounds_s, half[0].rounds_s)
     return found
 
 

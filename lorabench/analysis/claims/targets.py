@@ -11,7 +11,7 @@ from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import Linear, adapter_parameters, shapes_of
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, targets_of
-from lorabench.analysis.statistics import Estimate, median_ratio
+from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
 _AXIS = "adapter.target_modules"
@@ -110,7 +110,7 @@ def _ratios(evidence: Evidence, where: Where, phase: str) -> Ratios:
     for timed in timed_in_turn(evidence, _AXIS, where, phase):
         ordered = sorted(timed, key=lambda one: _adapted(one.record))
         for one in ordered[1:]:
-            ratios[setup(one.record), targets_of(one.record)] = median_ratio(one.samples_s, ordered[0].samples_s)
+            ratios[setup(one.record), targets_of(one.record)] = paired_ratio(one.rounds_s, ordered[0].rounds_s)
     return ratios
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
@@ -39,7 +38,8 @@ class Arm:
         self.log.append(f"begin {self.name}")
 
     def step(self, phases: Any) -> None:
-        self.log.append(f"{'timed' if isinstance(phases, TimedPhases) else 'silent'} {self.name}")
+        kind = "timed" if isinstance(phases, TimedPhases) else "short" if self.short else "silent"
+        self.log.append(f"{kind} {self.name}")
         with phases("work"):
             self.log.now += self.seconds
 
@@ -69,22 +69,21 @@ def test_one_arm_runs_like_a_bare_loop() -> None:
     assert latency == {"work": [0.25] * 10, "step": [0.25] * 10}
 
 
-def test_each_turn_of_a_group_begins_idle_and_with_a_step_of_the_arms_own() -> None:
+def test_each_turn_of_a_group_begins_idle_and_with_a_short_step_of_the_arms_own() -> None:
     log = Log()
-    arms = [Arm(name, log) for name in "abc"]
-    run(arms, log)
+    run([Arm(name, log) for name in "abc"], log)
+    turns = [turn.split() for turn in " ".join(log[log.index("wait") :]).split("wait ")[1:]]
+    assert all(turn == ["short", turn[1], "timed", turn[1]] for turn in turns)
+    # Every arm has its turn in each of ten rounds.
+    order = [turn[1] for turn in turns]
+    assert [sorted(order[start : start + 3]) for start in range(0, 30, 3)] == [["a", "b", "c"]] * 10
+
+
+def test_a_turn_has_as_many_timed_steps_as_records_say() -> None:
+    log = Log()
+    run([Arm(name, log) for name in "ab"], log)
     turns = " ".join(log[log.index("wait") :]).split("wait ")[1:]
-    lengths = Counter()
-    for turn in turns:
-        first, *rest = [entry.split() for entry in turn.strip().replace(" timed", "|timed").split("|")]
-        assert first[0] == "silent"
-        assert rest == [["timed", first[1]]] * len(rest)
-        lengths[first[1]] += len(rest)
-        assert len(rest) <= TURN_STEPS
-    assert lengths == dict.fromkeys("abc", 10)
-    # 10 steps are rounds of 4, 4 and 2, and every arm has its turn in each.
-    order = [turn.split()[1] for turn in turns]
-    assert [sorted(order[start : start + 3]) for start in (0, 3, 6)] == [["a", "b", "c"]] * 3
+    assert {turn.count("timed") for turn in turns} == {TURN_STEPS}
 
 
 def test_the_order_of_arms_is_drawn_anew_and_from_the_seed() -> None:

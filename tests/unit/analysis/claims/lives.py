@@ -108,7 +108,7 @@ def arms(
     grouped: bool = True,
     **case: Any,
 ) -> list[Record]:
-    """Inference records of one base, timed in turn: samples of prefill and of decode for each state."""
+    """Inference records of one base, timed in turn: samples of prefill and of decode for each state, a round each."""
     name = ",".join(f"{key}={value}" for key, value in case.items())
     return [
         make_record(
@@ -122,7 +122,7 @@ def arms(
                 **{key: value for key, value in case.items() if key != "adapter"},
             },
             latency={"prefill": timing(*prefill), "decode": timing(*decode)},
-            observations={"output_difference": {"unmerged": {"relative": 0.01}}},
+            observations={"output_difference": {"unmerged": {"relative": 0.01}}, "turn_steps": 1},
         )
         for state, (prefill, decode) in times.items()
     ]

@@ -18,7 +18,8 @@ def times(factor: float, of=STEADY):
 
 
 def states(state: str, prefill, decode):
-    return {"base": (STEADY, times(0.1)), state: (prefill, decode)}
+    """The other way round beside the base, or every round would have the same ratio to the last digit."""
+    return {"base": (STEADY, times(0.1)), state: (prefill[::-1], decode[::-1])}
 
 
 def unmerged(*records):
@@ -38,8 +39,8 @@ def test_unmerged_is_supported_where_every_interval_lies_above_one(make_record):
     assert finding.ci95 is not None
     assert 1 < finding.ci95[0] < 1.2 < finding.ci95[1]
     assert finding.n == 8
-    # Mann and Whitney, 8 samples all above 8 others: 1 / C(16, 8).
-    assert finding.p_value == pytest.approx(1 / 12870)
+    # Eight rounds, in each of which the ratio is 1.2 times something between 0.993 and 1.007.
+    assert 0 < finding.p_value < 1e-6
     assert [row["ratio"] for row in finding.rows] == pytest.approx([1.5, 1.5, 1.2, 1.2])
     assert {row["outcome"] for row in finding.rows} == {"slower"}
     assert set(finding.evidence) == {record.key for record in records}
@@ -62,7 +63,7 @@ def test_unmerged_is_conditional_where_some_show_none_for_certain(make_record):
 
 
 def test_unmerged_is_inconclusive_where_an_interval_spans_one(make_record):
-    vague = arms(make_record, {"base": (NOISY, NOISY), "unmerged": (times(1.05, NOISY), times(1.5, NOISY))})
+    vague = arms(make_record, {"base": (NOISY, NOISY), "unmerged": (times(1.05, NOISY)[::-1], times(1.5, NOISY)[::-1])})
     finding = unmerged(*slower(make_record, quantization="fp16"), *slower(make_record, quantization="int8"), *vague)
     assert finding.verdict == "inconclusive"
     assert finding.ci95[0] < 1 < finding.ci95[1]
@@ -173,7 +174,7 @@ def test_int8_times_are_told_and_decide_nothing(make_record):
 
 
 def test_merged_is_inconclusive_where_the_interval_is_wider_than_the_margin(make_record):
-    vague = arms(make_record, {"base": (NOISY, NOISY), "merged": (NOISY, NOISY)})
+    vague = arms(make_record, {"base": (NOISY, NOISY), "merged": (NOISY[::-1], NOISY[::-1])})
     finding = merged(*vague, life(make_record))
     assert finding.verdict == "inconclusive"
     assert finding.ci95[0] < 0.98 < 1.02 < finding.ci95[1]

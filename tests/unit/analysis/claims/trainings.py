@@ -29,7 +29,8 @@ def training(
 ) -> Record:
     """A training record whose counts and bytes are those of its model's published shapes, unless told otherwise.
 
-    Of no preset's task heads: they are added in the tests that need them. ``seconds`` are the step's samples.
+    Of no preset's task heads: they are added in the tests that need them. ``seconds`` are the step's samples, a round
+    each.
     """
     settings = {"model": "llama-tiny", "quantization": "fp32", "axes": (), **case}
     lora = Adapter(**{"rank": 8, **(adapter or {})})
@@ -69,7 +70,7 @@ def training(
         proof=Proof(**counted),
         memory=Memory(static, dynamic, static + dynamic, phases=phases),
         latency={"step": timing(*seconds)} if seconds else {},
-        observations=dict(observations or {}),
+        observations={"turn_steps": 1, **(observations or {})},
     )
 
 
