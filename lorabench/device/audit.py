@@ -13,6 +13,7 @@ from typing import Any
 from lorabench.device.attention_audit import ATTENTION
 from lorabench.device.fake_quantized.audit import QUANTIZED
 from lorabench.device.kernels import Temporaries, nothing, radix_sort_bytes, tensor_bytes
+from lorabench.device.predicted_card import predicted_card
 from lorabench.device.workspaces import CUBLAS_OPERATORS
 
 _NO_KERNEL = """
@@ -59,12 +60,12 @@ def _softmax_backward(args: Sequence[Any]) -> list[int]:
 def _layer_norm_backward(args: Sequence[Any]) -> list[int]:
     """Sums over parts of very many rows, for the gradients of weight and bias.
 
-    Source: ``LaunchGammaBetaBackwardCUDAKernel`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu, with an H100's 132
+    Source: ``LaunchGammaBetaBackwardCUDAKernel`` in aten/src/ATen/native/cuda/layer_norm_kernel.cu, with the card's
     multiprocessors and columns in blocks of 32; ``mean``, the fourth argument, has one number a row.
     """
     weight, wanted = args[5], args[7]
     rows, columns = args[3].numel(), args[1].numel() // max(args[3].numel(), 1)
-    if weight is None or rows <= 64 * 1024 or columns // 32 >= 132 // 2:
+    if weight is None or rows <= 64 * 1024 or columns // 32 >= predicted_card().multiprocessors // 2:
         return []
     parts = min(32 * 1024 // -(-columns // 32), -(-rows // 32))
     return [parts * columns * weight.element_size() for is_wanted in wanted[1:] if is_wanted]

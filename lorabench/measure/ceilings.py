@@ -3,6 +3,10 @@
 The ceilings of a roofline (Williams, Waterman and Patterson 2009, Roofline: an insightful visual performance model).
 They are measured in a process that has just timed a case, with the clocks, the power limit and the neighbours that the
 case had; a data sheet's numbers are reached by nobody. The best of a few runs counts, as of a ceiling it should.
+
+Matrices are random: of equal numbers a GPU switches fewer bits, draws less power and keeps higher clocks, so that its
+products are faster than any of a model's (He 2024, Strangely, Matrix Multiplications on GPUs Run Faster When Given
+"Predictable" Data!).
 """
 
 from __future__ import annotations
@@ -55,12 +59,20 @@ def _flops_per_s(device: Device, dtype: torch.dtype) -> float:
     """
     side = SMALLEST_SIDE
     while True:
-        left, right = (torch.ones(side, side, dtype=dtype, device=device.torch_device) for _ in range(2))
+        left, right = (_random(side, dtype, device) for _ in range(2))
         multiply = torch._int_mm if dtype == torch.int8 else torch.mm
         seconds = min(_best_s(device, partial(multiply, left, other)) for other in (right, right.t()))
         if seconds >= LONG_ENOUGH_S[device.type] or side >= LARGEST_SIDE:
             return 2 * side**3 / seconds
         side *= 2
+
+
+def _random(side: int, dtype: torch.dtype, device: Device) -> torch.Tensor:
+    """A square matrix of normal numbers, or of whole ones over the range of ``dtype``."""
+    if dtype.is_floating_point:
+        return torch.randn(side, side, dtype=dtype, device=device.torch_device)
+    ends = torch.iinfo(dtype)
+    return torch.randint(ends.min, ends.max + 1, (side, side), dtype=dtype, device=device.torch_device)
 
 
 def _best_s(device: Device, work: Callable[[], Any]) -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lorabench.catalog import CARDS
 from lorabench.device.allocator import MIB
 from lorabench.device.audit import TEMPORARIES
 from lorabench.device.dense_kernels import KERNELS
+from lorabench.device.predicted_card import predicting_for
 from lorabench.device.workspaces import CUBLAS_OPERATORS, cublas_workspace_bytes
 
 
@@ -109,3 +111,20 @@ def test_index_put_sorts_only_to_add_up() -> None:
     target, index = torch.empty(16, 8, device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
     assert TEMPORARIES["aten::index_put"]([target, [index], target]) == []
     assert TEMPORARIES["aten::index_put"]([target, [index], target, True])[0] == 4 * 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("card", "rows", "expected"),
+    [
+        # 32 blocks of columns leave more than half of 132 multiprocessors idle: 1,024 parts, for weight and bias.
+        ("H100", 70_000, [1024 * 1024 * 2] * 2),
+        # They fill half of 58.
+        ("L4", 70_000, []),
+        ("H100", 64 * 1024, []),
+    ],
+)
+def test_layer_norm_sums_in_parts_where_columns_leave_the_card_idle(card: str, rows: int, expected: list[int]) -> None:
+    statistics = torch.empty(rows, 1, dtype=torch.float32, device="meta")
+    args = [half(rows, 1024), half(rows, 1024), [1024], statistics, statistics, half(1024), half(1024)]
+    with predicting_for(CARDS[card]):
+        assert TEMPORARIES["aten::native_layer_norm_backward"]([*args, [True, True, True]]) == expected

@@ -66,3 +66,23 @@ def test_a_product_is_enlarged_until_it_takes_long_enough(clock, monkeypatch):
     measure_ceilings(clock, ("copy",), {"fp32"})
     # 2 x 512^3 operations at 1e9 a second are 0.27 s.
     assert sorted(set(sides)) == [256, 512]
+
+
+def test_matrices_are_random(clock, monkeypatch):
+    """Of equal numbers a GPU's products are faster than a model's."""
+    seen = {}
+    multiply = torch.mm
+
+    def look(left, right):
+        seen[left.dtype] = left.float()
+        multiply(left, right)
+
+    monkeypatch.setattr(torch, "mm", look)
+    monkeypatch.setattr(torch, "_int_mm", look)
+    measure_ceilings(clock, ("copy",), {"fp16", "bf16", "int8"})
+    for dtype in (torch.float16, torch.bfloat16):
+        assert seen[dtype].mean().item() == pytest.approx(0, abs=0.05)
+        assert seen[dtype].std().item() == pytest.approx(1, abs=0.05)
+    # Whole numbers from -128 to 127, each as often as the others.
+    assert (seen[torch.int8].min().item(), seen[torch.int8].max().item()) == (-128, 127)
+    assert seen[torch.int8].std().item() == pytest.approx(256 / 12**0.5, rel=0.05)
