@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench evidence-cpu reports test gate benchmarks lint format
+.PHONY: help bench evidence-cpu evidence-gpu reports test test-gpu gate benchmarks lint format
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,35 @@ evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, 
 	$(BIN)/lorabench run scenarios/ --out results/cpu/bench.jsonl --force
 	$(BIN)/lorabench run scenarios/learning/ --out results/cpu/learning.jsonl --force
 
+# Where a GPU's machine has an interpreter with all that is needed: GPU_PYTHON=python3, and no environment is set up.
+GPU_PYTHON ?= $(BIN)/python
+GPU_READY := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.pretrained)
+# What its files below results/ begin with. Those in a folder (EVIDENCE=h200/) are evidence to be committed.
+EVIDENCE ?= gpu-
+GPU_CARD = $(GPU_PYTHON) -c 'from lorabench.catalog import CARDS; from lorabench.nvml import visible_gpus; \
+	print(*(card.name for card in CARDS.values() if card.product == visible_gpus()[0].name))'
+GPU_RUN = $(GPU_PYTHON) -m lorabench run --device cuda --resume --out results/$(EVIDENCE)
+GPU_PREDICT = $(GPU_PYTHON) -m lorabench predict --gpu $$card --resume --out results/$(EVIDENCE)predicted.jsonl
+# Exit code 4 comes after all have run: that a case is too large is evidence, too.
+ALL_RAN := || [ $$? -eq 4 ]
+# These are not predicted.
+LIFECYCLES := $(addprefix scenarios/,adapter-count.yaml lifecycle-bias.yaml lifecycle.yaml)
+STEPS := $(filter-out $(LIFECYCLES),$(wildcard scenarios/*.yaml))
+ACCURACY := tests/gpu/accuracy.yaml tests/gpu/accuracy-infer.yaml
+
+evidence-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/, predict them, write reports/gpu/; goes on if stopped (1.5 h)
+	$(GPU_RUN)scenarios.jsonl $(STEPS) $(ALL_RAN)
+	$(GPU_RUN)lifecycle.jsonl $(LIFECYCLES) $(ALL_RAN)
+	$(GPU_RUN)large.jsonl scenarios/large/ $(ALL_RAN)
+	$(GPU_RUN)learning.jsonl scenarios/learning/ $(ALL_RAN)
+	$(GPU_RUN)accuracy.jsonl $(ACCURACY) $(ALL_RAN)
+	@card=$$($(GPU_CARD)); \
+	if [ -z "$$card" ]; then \
+		echo "make evidence-gpu: nothing is predicted, for lorabench/catalog/cards.py does not have this GPU" >&2; exit; \
+	fi; \
+	$(GPU_PREDICT) $(STEPS) scenarios/large/ $(ACCURACY) $(ALL_RAN)
+	$(GPU_PYTHON) -m lorabench report results/$(EVIDENCE)*.jsonl --out reports/$(patsubst %-,%,$(EVIDENCE:%/=%))
+
 # The same files from the same results, byte for byte.
 reports: $(VENV)/.installed  ## write the committed reports anew from the committed results
 	$(BIN)/lorabench report results/h100/*.jsonl --out reports/h100
@@ -29,6 +58,16 @@ test: lint $(VENV)/.pretrained $(VENV)/h100/.installed  ## all that CI runs: lin
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 	PYTHONPATH=$(VENV)/h100 $(BIN)/pytest --numprocesses auto tests/h100
 	$(MAKE) gate
+
+# Bytes are each process's own: their tests share the GPU. The others need all of its memory, read what the driver says of
+# it, or read times. The last opens CUDA in pytest's own process, which then stays on the GPU.
+SHARING := $(patsubst %,tests/gpu/test_%.py,attention_choice checkpoint fits fork_server gpu_attribution operators)
+GPU_TEST = $(GPU_PYTHON) -m pytest -m gpu
+
+test-gpu: $(GPU_READY)  ## the tests that need a CUDA GPU, on one that nobody else uses (half an hour)
+	$(GPU_TEST) --numprocesses $(words $(SHARING)) --dist loadfile $(SHARING)
+	$(GPU_TEST) $(filter-out $(SHARING),$(wildcard tests/gpu/test_*.py))
+	$(GPU_TEST) tests/benchmarks --ignore tests/benchmarks/test_report.py tests/unit/device/test_cuda.py
 
 # Predicted for an H100 and held to the byte. A small model, and few tokens, so that CI has time for each question: bytes
 # follow the same code. Left out are lifecycles, which are not predicted, and scenarios that ask for time.

@@ -1,6 +1,20 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
+
+from lorabench.runner import watch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_gpu() -> Iterator[None]:
+    """Beside the tests of other workers, which stay on the GPU, no case waits until it is free."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            patch.setattr(watch, "GONE_WITHIN_S", 0)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

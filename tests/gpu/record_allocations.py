@@ -1,7 +1,7 @@
 """Writes every allocation of some cases on this GPU from the start of their processes: the allocator's own history.
 
 ``python tests/gpu/record_allocations.py FILE KEY...`` takes cases by their keys from results/h100/. The evidence is
-results/h100/allocations.jsonl.gz; tests/integration/test_allocations_of_an_h100.py compares predictions with it.
+results/h100/allocations.jsonl.gz; tests/h100/test_allocations.py compares predictions with it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from machine import in_own_process
 from torch.nn.attention import SDPBackend
 
 from lorabench.device.attention_path import AttentionCall, choose_kernel
@@ -34,9 +35,9 @@ def mask_of(kind: str, dtype: torch.dtype, keys: int) -> torch.Tensor | None:
     return torch.zeros(1, 8, QUERIES, keys, dtype=dtype, device="cuda", requires_grad=kind == "trained")
 
 
-def test_the_choice_is_torchs() -> None:
+def wrong_choices() -> list[tuple[object, ...]]:
     capability = torch.cuda.get_device_capability()
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for dtype, size, kind, dropout, key_heads, keys, trains in itertools.product(
         (torch.bfloat16, torch.float16, torch.float32),
         (64, 66, 128, 256),
@@ -54,4 +55,8 @@ def test_the_choice_is_torchs() -> None:
         predicted = choose_kernel(AttentionCall(query, key, key, mask, dropout, is_causal, grouped), capability)
         if predicted != NAMES[SDPBackend(chosen)]:
             wrong.append((str(dtype), size, kind, dropout, key_heads, keys, trains, predicted, SDPBackend(chosen).name))
-    assert wrong == [], f"cuDNN {torch.backends.cudnn.version()}"
+    return wrong
+
+
+def test_the_choice_is_torchs() -> None:
+    assert in_own_process(wrong_choices) == [], f"cuDNN {torch.backends.cudnn.version()}"

@@ -2,6 +2,7 @@
 
 The answers were predicted without a GPU (results/h100/fit/answers.jsonl; results/h100/README.md says how). Each is
 tried where the allocator gets what the answer's card leaves beside its margin, no byte more: a smaller card, imitated.
+So they hold on every GPU that runs the answer's kernels, whatever its memory.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import this_card
 from watched_workers import CAPACITY_FILE_VARIABLE
 
 from lorabench.case import case_from_dict
+from lorabench.catalog import Card, find_card
 from lorabench.environment import resolve_device
 from lorabench.fitting.largest import with_value
 from lorabench.record import Record
@@ -72,10 +75,18 @@ def capacity_bytes(answer: dict[str, Any]) -> int:
     return int(answer["usable_bytes"] - answer["margin_bytes"])
 
 
+def kernels(card: Card) -> tuple[object, ...]:
+    """What decides which kernels run, and what they take."""
+    return card.compute_capability, card.multiprocessors
+
+
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer['name']}-{answer['over']}")
 def test_the_value_fits_and_the_next_one_is_out_of_memory(
     answer: dict[str, Any], smaller_card: SmallerCard, rows: list[dict[str, Any]]
 ) -> None:
+    card = this_card()
+    if kernels(card) != kernels(find_card(answer["gpu"])):
+        pytest.skip(f"the answer is for the kernels of {answer['gpu']}, and those of {card.name} are others")
     ended = {}
     for value, predicted in ((answer["largest"], "ok"), (answer["largest"] + 1, "oom")):
         record = smaller_card.run(answer, value)

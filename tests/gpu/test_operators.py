@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import this_card
 
 from lorabench.case import Adapter, Case
 from lorabench.environment import resolve_device
@@ -107,7 +108,7 @@ def list_operators(device: str) -> dict[str, list[Operator]]:
 
 @pytest.fixture(scope="module")
 def operators(request: pytest.FixtureRequest) -> dict[str, tuple[list[Operator], list[Operator]]]:
-    fake, cuda = list_operators("fake"), list_operators("cuda")
+    fake, cuda = list_operators(f"fake:{this_card().name}"), list_operators("cuda")
     found = {name: (fake[name], cuda[name]) for name in CASES}
     path = request.config.getoption("--operators-table")
     if path is not None:

@@ -1,4 +1,7 @@
-"""Every preset on the GPU in each quantization: training in each checkpointing mode, and inference."""
+"""Every preset on the GPU in each quantization: training in each checkpointing mode, and inference.
+
+As far as the GPU's memory goes; of what is larger, loading ends out of memory.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from threading import Condition
 from typing import Any
 
 import pytest
+from machine import ROOM_GB, TOTAL_GB, at_once
 
 from lorabench.case import Adapter, Case, Measure
 from lorabench.catalog import PRESETS
@@ -46,15 +50,11 @@ LARGE = {
     "llama-3-70b": 70.6,
 }
 """Billions of parameters."""
-ROOM = 76
-"""GB for cases beside each other; whoever needs more has the card to itself."""
 NEEDED = {"fp32": (4, 5), "fp16": (2, 4), "bf16": (2, 4), "int8": (1.1, 4), "nf4": (0.6, 4)}
 """GB for a billion parameters, and for a process beside its weights: context, workspaces, logits, a weight in fp32."""
-CARD = 80
-"""GB that weights have at the most: a preset above it is tried once, and is out of memory."""
 MEASURE = Measure(warmup=1, steps=1, timeout_s=120)
-AT_ONCE = 10
-"""Cases beside each other: none of their times is read, and bytes are each process's own."""
+AT_ONCE = at_once(10, each_gb=7)
+"""Small cases beside each other: none of their times is read, and bytes are each process's own."""
 
 
 def small_case(model: str, task_type: str | None = None, **settings: Any) -> Case:
@@ -89,6 +89,10 @@ def weights_gb(model: str, quantization: str) -> float:
     return LARGE[model] * NEEDED[quantization][0]
 
 
+def needed_gb(model: str, quantization: str) -> float:
+    return weights_gb(model, quantization) + NEEDED[quantization][1]
+
+
 def in_full(case: Case) -> bool:
     """Whether a large case goes through every pass of a run; the others go through those of bytes."""
     return case.quantization == "nf4" and case.gradient_checkpointing == "none"
@@ -100,12 +104,13 @@ ALL_LARGE_CASES = [
     for quantization in QUANTIZATIONS
     for task, checkpointing in (*(("train", checkpointing) for checkpointing in CHECKPOINTING), ("infer", "none"))
 ]
-LARGE_CASES = [case for case in ALL_LARGE_CASES if weights_gb(case.model, case.quantization) < CARD]
-TOO_LARGE = [case for case in ALL_LARGE_CASES if weights_gb(case.model, case.quantization) >= CARD]
+# What is between the two would fit or not by a few GB.
+LARGE_CASES = [case for case in ALL_LARGE_CASES if needed_gb(case.model, case.quantization) <= TOTAL_GB]
+TOO_LARGE = [case for case in ALL_LARGE_CASES if weights_gb(case.model, case.quantization) > TOTAL_GB]
 
 
 class Room:
-    """The card's memory, for cases beside each other."""
+    """The card's memory, for cases beside each other; whoever needs more has the card to itself."""
 
     def __init__(self, gb: float) -> None:
         self._gb = gb
@@ -151,10 +156,10 @@ def run_share(share: list[Case]) -> list[Record]:
 @cache
 def large_records(model: str) -> dict[str, Record]:
     """The records of a large preset's cases: those of one quantization after each other, quantizations beside."""
-    room = Room(ROOM)
+    room = Room(ROOM_GB)
 
     def run_with_room(quantization: str) -> list[Record]:
-        with room.taken(weights_gb(model, quantization) + NEEDED[quantization][1]):
+        with room.taken(needed_gb(model, quantization)):
             return run_share([case for case in LARGE_CASES if (case.model, case.quantization) == (model, quantization)])
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
@@ -202,8 +207,8 @@ def test_launch_overhead_is_told_of_a_large_cases_phases(case: Case) -> None:
     check_launch_overhead(large_records(case.model)[case.key])
 
 
+@pytest.mark.skipif(not TOO_LARGE, reason="the card holds every preset")
 def test_what_the_card_cannot_hold_is_out_of_memory_where_it_is_loaded() -> None:
-    assert {case.model for case in TOO_LARGE} == {"llama-3-70b"}
     for record in run([case for case in TOO_LARGE if case.gradient_checkpointing == "none"], device="cuda"):
         assert record.status == "oom"
         assert record.error is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import at_once
 
 from lorabench.case import Case
 from lorabench.catalog import describe
@@ -29,7 +30,7 @@ CASES = [
 EXACT = ("fp32", "fp16", "bf16")
 QUANTIZED_TOLERANCE = 1e-3
 COLUMNS = ("static_bytes", "peak_allocated_bytes")
-PLAIN_AT_ONCE = 7
+PLAIN_AT_ONCE = at_once(7, each_gb=10)
 
 
 Measured = tuple[dict[str, dict[str, Any]], dict[str, Record]]

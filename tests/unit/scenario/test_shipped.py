@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LEARNING = {
     device: {scenario.name: scenario for scenario in load_scenarios([FOLDER / "learning"], device)}
     for device in DEVICES
 }
+LARGE = {scenario.name: scenario for scenario in load_scenarios([FOLDER / "large"], "cuda")}
 LIVES = {"lifecycle", "lifecycle-bias", "adapter-count"}
 """Held in test_lives.py."""
 
@@ -32,7 +34,7 @@ def all_cases(device: str) -> list[Case]:
 
 @pytest.mark.parametrize("device", ON)
 def test_one_question_a_file_named_like_it(device: str) -> None:
-    for name, scenario in (ON[device] | LEARNING[device]).items():
+    for name, scenario in (ON[device] | LEARNING[device] | LARGE).items():
         assert Path(scenario.file).stem == name
         assert scenario.question.endswith("?")
 
@@ -81,7 +83,7 @@ def test_the_files_that_are_asked_for() -> None:
 @pytest.mark.parametrize("device", ON)
 def test_int8_with_a_threshold_is_never_alone(device: str) -> None:
     """Outlier columns of random weights are an accident of the initialisation: threshold 0 is shown beside it."""
-    for scenario in (ON[device] | LEARNING[device]).values():
+    for scenario in (ON[device] | LEARNING[device] | LARGE).values():
         int8 = [case for case in scenario.cases if case.quantization == "int8" and case.weights == "random"]
         assert {case.int8_threshold for case in int8} in (set(), {0.0}, {0.0, 6.0})
     assert {case.int8_threshold for case in ON[device]["quantization"].cases if case.quantization == "int8"} == {
@@ -195,4 +197,19 @@ def test_cuda_cases_are_of_real_models() -> None:
     for case in all_cases("cuda"):
         assert "tiny" not in case.model
         if case.task != "lifecycle":
-            assert case.measure.steps == (12 if case.task == "infer" else 30)
+            # In a group each timed step has an untimed one before it.
+            assert case.measure.steps == (16 if case.task == "infer" else 20 if case.group else 30)
+
+
+def test_large_cases_are_of_7b_and_fit_a_gpu_of_80_gb() -> None:
+    cases = [case for scenario in LARGE.values() for case in scenario.cases]
+    assert {case.model for case in cases} == {"llama-2-7b", "mistral-7b", "qwen2.5-7b"}
+    # The 13 GiB of each arm's weights are there at once, and 18 GiB of one arm's step (predicted) come on top.
+    assert max(Counter(case.group for case in cases if case.group).values()) == 3
+
+
+def test_what_one_large_scenario_asks_the_small_one_asks_too() -> None:
+    for name, scenario in LARGE.items():
+        small = ON["cuda"][name.removesuffix("-7b")]
+        assert set(dict(scenario.cases[0].axes)) <= set(dict(small.cases[0].axes)) | {"quantization", "model"}
+        assert scenario.cases[0].task == small.cases[0].task
