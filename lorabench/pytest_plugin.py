@@ -81,6 +81,7 @@ class LoraGate:
         """
         __tracebackhide__ = True
         from lorabench.errors import LorabenchError
+        from lorabench.wording import counted
 
         limits = {"static": max_static_mib, "dynamic": max_dynamic_mib, "peak allocated": max_peak_mib}
         refused = None
@@ -101,8 +102,9 @@ class LoraGate:
             if record.memory is not None and record.memory.peak_allocated_bytes is not None:
                 self._properties.append((f"{record.name} peak_allocated_bytes", record.memory.peak_allocated_bytes))
         if failures:
-            ran = f"{len(records)} case{'' if len(records) == 1 else 's'}"
-            pytest.fail("\n  ".join([f"lora_gate: {ran}, not all as they must be:", *failures]))
+            pytest.fail(
+                "\n  ".join([f"lora_gate: {counted(len(records), 'case')}, not all as they must be:", *failures])
+            )
         return records
 
     def _cases(

@@ -1,4 +1,4 @@
-"""Pieces of error messages: the nearest valid name, and what strangers wrote made safe to print on one line."""
+"""Pieces of messages: the nearest valid name, a count, and what strangers wrote made safe to print on one line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     # Longer than any name cannot be near one, and difflib takes quadratic time.
     close = difflib.get_close_matches(wrong.lower()[:200], names, n=1, cutoff=0.6)
     return f" (did you mean {names[close[0]]!r}?)" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 case``, ``1,000 cases``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(value: Any) -> str:

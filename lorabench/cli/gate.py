@@ -14,7 +14,7 @@ import typer
 from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
 from lorabench.cli.options import AsJson
 from lorabench.errors import InputError
-from lorabench.wording import one_line
+from lorabench.wording import counted, one_line
 
 if TYPE_CHECKING:
     from lorabench.analysis.gate import Decision
@@ -127,7 +127,6 @@ def _print(decision: Decision, as_json: bool) -> None:
 def _print_update(decision: Decision, as_json: bool, written: Mapping[str, str | int]) -> None:
     from lorabench.report.gate.plain import case_lines
     from lorabench.report.gate.terminal import print_cases
-    from lorabench.report.gate.wording import cases
     from lorabench.report.terminal import open_console, print_line
 
     if as_json:
@@ -136,6 +135,6 @@ def _print_update(decision: Decision, as_json: bool, written: Mapping[str, str |
         return
     console = open_console()
     print_cases(console, decision)
-    told = cases(int(written["cases"]))
+    told = counted(int(written["cases"]), "case")
     dropped = f"; dropped: {written['dropped']} (--allow-missing keeps them)" if written["dropped"] else ""
     print_line(console, one_line(f"baseline: {written['path']}: {told}{dropped}"))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lorabench.case import Case, format_value
 from lorabench.report.terminal import print_line
-from lorabench.wording import one_line
+from lorabench.wording import counted, one_line
 
 
 def print_cases(console: Console, cases: Sequence[Case], questions: Mapping[str, str]) -> None:
@@ -24,4 +24,5 @@ def print_cases(console: Console, cases: Sequence[Case], questions: Mapping[str,
             settings = ", ".join(f"{axis}={format_value(value)}" for axis, value in case.axes)
             print_line(console, Text.assemble("  ", (case.key, "cyan"), f"  {one_line(settings or case.name)}"))
         print_line(console)
-    print_line(console, f"{len(cases)} cases in {len({case.scenario for case in cases})} scenarios")
+    scenarios = {case.scenario for case in cases}
+    print_line(console, f"{counted(len(cases), 'case')} in {counted(len(scenarios), 'scenario')}")

@@ -12,6 +12,7 @@ from lorabench.environment import Environment
 from lorabench.errors import InputError
 from lorabench.record import Record, Timing
 from lorabench.report.terminal import in_order
+from lorabench.wording import counted
 
 MISSING = "export: pytest-benchmark, whose own statistics the file has, is not installed: pip install pytest-benchmark"
 
@@ -138,4 +139,4 @@ def _left_out(records: Sequence[Record]) -> Iterator[str]:
         if record.status != "ok" or not any(timing.samples_s for timing in record.latency.values())
     )
     for reason, count in reasons.items():
-        yield f"not exported: {count} record{'' if count == 1 else 's'} ({reason})"
+        yield f"not exported: {counted(count, 'record')} ({reason})"

@@ -166,7 +166,7 @@ def test_what_the_models_option_cannot_be_is_left_out_and_told(cli, tmp_path):
     )
     done = cli("list", "tasks.yaml", "--model", "llama-2-7b")
     assert done.returncode == 0
-    assert "1 cases in 1 scenarios" in done.stdout
+    assert "1 case in 1 scenario" in done.stdout
     assert done.stderr.startswith("left out 1 case: tasks.yaml:6: include[0].adapter.task_type: llama-2-7b cannot be")
     assert_refused(cli("list", "tasks.yaml", "--model", "t5-small", "--set", "adapter.task_type=CAUSAL_LM"))
 
@@ -175,7 +175,7 @@ def test_lifecycles_are_left_out_of_predictions_unless_there_is_nothing_else(cli
     for task in ("train", "lifecycle"):
         (tmp_path / f"{task}.yaml").write_text(f"scenario: {task}\nquestion: What?\ntask: {task}\nmodel: llama-tiny\n")
     both = cli("list", ".", "--device", "fake")
-    assert "1 cases in 1 scenarios" in both.stdout
+    assert "1 case in 1 scenario" in both.stdout
     assert both.stderr == "left out 1 case: a lifecycle cannot be predicted; run it on a device\n"
     assert cli("list", "lifecycle.yaml", "--device", "fake").stderr == ""
     assert cli("list", ".", "--device", "cpu").stderr == ""

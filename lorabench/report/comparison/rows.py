@@ -10,7 +10,7 @@ from lorabench.analysis.comparison import EXACT, Comparison, Direction, Metric, 
 from lorabench.record import Record
 from lorabench.report.page.quantities import ABSENT, number, quantity
 from lorabench.report.terminal import in_order, labels, mib, milliseconds
-from lorabench.wording import one_line
+from lorabench.wording import counted, one_line
 
 LEGEND = (
     "memory in MiB, times in ms; ± is the wider half of the median's 95% interval; ~ marks unstable times; "
@@ -137,7 +137,7 @@ def summary(comparison: Comparison) -> list[str]:
     lines = [_memory_line(comparison), *beyond_memory(comparison)]
     for where, records in (("base", comparison.only_base), ("head", comparison.only_head)):
         if records:
-            lines.append(f"{_cases(len(records))} in the {where} alone")
+            lines.append(f"{counted(len(records), 'case')} in the {where} alone")
     return lines
 
 
@@ -146,7 +146,7 @@ def _memory_line(comparison: Comparison) -> str:
     if not ways:
         return "no case is in both files: cases are matched by their key, which follows from their settings"
     told = f"{ways.count('more'):,} with more bytes, {ways.count('less'):,} with fewer, {ways.count('same'):,} the same"
-    return f"{_cases(len(ways))} in both files: {told}"
+    return f"{counted(len(ways), 'case')} in both files: {told}"
 
 
 def beyond_memory(comparison: Comparison) -> list[str]:
@@ -159,7 +159,7 @@ def beyond_memory(comparison: Comparison) -> list[str]:
         told = f"{ways.count('more'):,} longer, {ways.count('less'):,} shorter"
         lines.append(f"{len(ways):,} times in both: {told}, {ways.count('unclear'):,} with intervals that overlap")
     if worse:
-        lines.append(f"{_cases(worse)} ended ok in the base and not in the head")
+        lines.append(f"{counted(worse, 'case')} ended ok in the base and not in the head")
     return lines
 
 
@@ -167,8 +167,4 @@ def side_line(name: str, records: Sequence[Record], devices: Iterable[str]) -> s
     where = ", ".join(dict.fromkeys(devices)) or "nowhere"
     days = sorted({record.started_at[:10] for record in records})
     when = f", {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "") if days else ""
-    return one_line(f"{name} ({len(records):,} record{'' if len(records) == 1 else 's'}, {where}{when})")
-
-
-def _cases(count: int) -> str:
-    return f"{count:,} case{'' if count == 1 else 's'}"
+    return one_line(f"{name} ({counted(len(records), 'record')}, {where}{when})")

@@ -10,7 +10,7 @@ from lorabench.analysis.gate.decision import KINDS, Decision
 from lorabench.analysis.gate.metrics import SLACK, title
 from lorabench.record import Record
 from lorabench.report.terminal import MIB
-from lorabench.wording import one_line
+from lorabench.wording import counted, one_line
 
 WHY_TIMES_WARN = (
     "a time never fails here: the baseline's is of another day and another state of the machine; lorabench ab compares "
@@ -138,13 +138,13 @@ def notices(decision: Decision) -> Iterator[str]:
         return
     if fewer := decision.of_kind("fewer"):
         yield (
-            f"{cases(len(fewer))} with fewer bytes: record it with --update"
+            f"{counted(len(fewer), 'case')} with fewer bytes: record it with --update"
             f"{'' if decision.policy.strict else ', or it can be lost again unseen'}"
         )
     if new := [outcome for outcome in decision.outcomes if outcome.base is None]:
-        yield f"{cases(len(new))} not in the baseline: take up with --update"
+        yield f"{counted(len(new), 'case')} not in the baseline: take up with --update"
     if decision.policy.allow_missing and (lost := decision.of_kind("lost")):
-        yield f"{cases(len(lost))} not compared in full, for --allow-missing"
+        yield f"{counted(len(lost), 'case')} not compared in full, for --allow-missing"
     if any(outcome.times for outcome in decision.outcomes):
         yield WHY_TIMES_WARN
 
@@ -155,7 +155,7 @@ def verdict_line(decision: Decision) -> str:
         return f"not comparable: {plain('; '.join(decision.obstacles), LONG)}"
     counts = ", ".join(f"{number} {kind}" for kind in KINDS if (number := len(decision.of_kind(kind))))
     total = sum(len(outcome.numbers) for outcome in decision.outcomes)
-    return f"{decision.verdict}: {cases(len(decision.outcomes))} ({counts}), {total} numbers"
+    return f"{decision.verdict}: {counted(len(decision.outcomes), 'case')} ({counts}), {total} numbers"
 
 
 def _ending(record: Record) -> str:
@@ -187,7 +187,3 @@ def _grown(changes: Sequence[Growth], *, most_first: bool) -> str:
     ]
     more = len(wanted) - len(texts)
     return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
-
-
-def cases(number: int) -> str:
-    return f"{number} case{'' if number == 1 else 's'}"
