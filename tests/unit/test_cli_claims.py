@@ -130,6 +130,20 @@ def test_bad_input_is_one_line_and_exit_2(cli, results, tmp_path, arguments):
         assert name in done.stderr
 
 
+def test_some_claims_are_judged_alone_in_the_guides_order(cli, results):
+    chosen = ("--claim", "adapters-switch", "--claim", "adapter-restores")
+    done = cli("claims", results, *chosen, "--json")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["adapter-restores", "adapters-switch"]
+    lines = cli("claims", results, *chosen[:2]).stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[:1] in ([one.id] for one in CLAIMS)] == [chosen[1]]
+
+
+def test_a_claim_that_is_none_is_bad_input(cli, results):
+    done = cli("claims", results, "--claim", "adapter-restore")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("no such claim (did you mean 'adapter-restores'?)\n")
+
+
 def test_a_torn_line_is_told_on_stderr(cli, results, tmp_path):
     path = tmp_path / results
     path.write_text(path.read_text() + '{"type": "rec')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from lorabench.analysis.claims.adapter_latency import MERGED_ADDS_NONE, UNMERGED_ADDS_LATENCY
 from lorabench.analysis.claims.caching import CACHE_CONFLICTS_WITH_CHECKPOINTING
 from lorabench.analysis.claims.checkpointing import CHECKPOINTING_CUTS_DYNAMIC, CHECKPOINTING_RUNS_FORWARD_TWICE
@@ -19,6 +21,8 @@ from lorabench.analysis.claims.ranks import RANK_SETS_WIDTH
 from lorabench.analysis.claims.side_by_side import ADAPTERS_LIVE_SIDE_BY_SIDE, ADAPTERS_SWITCH
 from lorabench.analysis.claims.targets import TARGET_MODULES
 from lorabench.analysis.claims.trained import BIAS_MODES, TASK_TYPES
+from lorabench.errors import InputError
+from lorabench.wording import did_you_mean
 
 CLAIMS: tuple[Claim, ...] = (
     RANK_SETS_WIDTH,
@@ -47,3 +51,15 @@ CLAIMS: tuple[Claim, ...] = (
     ADAPTERS_DISABLE,
     MERGE_AND_UNLOAD,
 )
+
+
+def claims_named(ids: Collection[str]) -> tuple[Claim, ...]:
+    """The claims with these ids, in the guide's order.
+
+    Raises:
+        InputError: an id that no claim has.
+    """
+    known = [claim.id for claim in CLAIMS]
+    for unknown in (name for name in ids if name not in known):
+        raise InputError(f"--claim {unknown!r}: no such claim{did_you_mean(unknown, known)}")
+    return tuple(claim for claim in CLAIMS if claim.id in ids)
