@@ -77,7 +77,7 @@ def without_estimates(records: Iterable[Record]) -> int:
 
 
 def summarise(found: Sequence[Estimate]) -> list[MethodSummary]:
-    """A line for each of :data:`METHODS`; median and largest are of absolute errors."""
+    """A line for each of :data:`METHODS`; median and largest are of absolute errors. ``found`` is of one device."""
     summaries = []
     for method in METHODS:
         mine = [one for one in found if one.method == method]

@@ -100,7 +100,10 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
 
 
 def summarise(comparisons: Sequence[Comparison]) -> list[Summary]:
-    """For dense cases and for quantized ones, a line for each quantity that some case has."""
+    """For dense cases and for quantized ones, a line for each quantity that some case has.
+
+    ``comparisons`` are of one device.
+    """
     summaries = []
     for quantized in (False, True):
         for quantity in QUANTITIES:

@@ -10,6 +10,8 @@ from lorabench.record import Record
 def timed_share(records: Iterable[Record]) -> float | None:
     """Seconds in timed and untimed (warm-up) steps by the wall time of the cases timed; None where none was.
 
+    ``records`` are of one device.
+
     The seconds are the stage ``timing`` of ``observations.stages_s`` and, of arms that took turns in one process, of
     ``timing_stages_s``, which each arm's record has whole: it counts once. Wall time is from the start of a case's
     processes to their end; what a run does before its first case is not in it.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorabench.errors import InputError
+from lorabench.wording import counted, one_line
 
 if TYPE_CHECKING:
+    from lorabench.report.page.cards import Glance
     from lorabench.report.page.view import View
 
 
@@ -51,8 +53,13 @@ def report(
 
 
 def _summary(view: View) -> list[str]:
-    """What the report says at a glance."""
-    judged = ", ".join(f"{number} {judgement}" for judgement, number in view.counts.items() if number)
-    lines = [f"{len(view.cards)} claims: {judged}"] if view.cards else ["no verdict: no claim was judged"]
+    """What the report says at a glance, a line for each device."""
+    lines = [_judged(glance) for glance in view.glances] or ["no verdict: no claim was judged"]
     statuses = ", ".join(f"{number} {status}" for status, number in view.caveats.statuses.items())
     return lines + ([f"not ok: {statuses}"] if statuses else [])
+
+
+def _judged(glance: Glance) -> str:
+    judged = ", ".join(f"{number} {judgement}" for judgement, number in glance.counts.items() if number)
+    where = f"{one_line(glance.device)}: " if glance.device else ""
+    return f"{where}{counted(len(glance.cards), 'claim')}: {judged}"

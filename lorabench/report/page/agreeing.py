@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lorabench.analysis.agreement import Agreement, Outcome
 from lorabench.analysis.claims.claim import Verdict
+from lorabench.report.page.material import Material, by_device
 from lorabench.report.page.quantities import Table, number, table
 
 HEADINGS: dict[Outcome, str] = {
@@ -15,6 +17,14 @@ HEADINGS: dict[Outcome, str] = {
     "not tested": "",
 }
 _MOST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """The claims that could be judged on records of ``device``, which is None where the report has no other."""
+
+    device: str | None
+    table: Table
 
 
 def told(verdict: Verdict, agreements: Sequence[Agreement]) -> tuple[str, str] | None:
@@ -31,8 +41,17 @@ def told(verdict: Verdict, agreements: Sequence[Agreement]) -> tuple[str, str] |
     return HEADINGS[found.outcome], _sentence(found, verdict)
 
 
+def agreed(material: Material) -> tuple[Agreed, ...]:
+    """One for each device of which a claim could be judged."""
+    return tuple(
+        Agreed(device, found)
+        for device, part in by_device(material)
+        if (found := agreement_table(part.agreements)) is not None
+    )
+
+
 def agreement_table(agreements: Sequence[Agreement]) -> Table | None:
-    """A row for each claim and scope that could be judged; None where none could."""
+    """A row for each claim and scope that could be judged, all of one device; None where none could."""
     rows = [
         {
             "claim": one.claim.title,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lorabench.analysis.predicted import Comparison, Summary, compare, summarise
 from lorabench.record import Record
-from lorabench.report.page.material import Material
+from lorabench.report.page.material import Material, by_device
 from lorabench.report.page.quantities import Table, table
 
 MOST_ROWS = 120
@@ -22,8 +22,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Beside:
-    """``cases`` have both; ``summary`` has a row for each quantity, ``detail`` one for each number."""
+    """``cases`` of ``device`` have both; ``summary`` has a row for each quantity, ``detail`` one for each number.
 
+    ``device`` is None where the report has no other.
+    """
+
+    device: str | None
     cases: int
     comparisons: tuple[Comparison, ...]
     summary: Table
@@ -31,15 +35,21 @@ class Beside:
     across_versions: bool
 
 
-def beside(material: Material) -> Beside | None:
-    """None where no case was both predicted and measured."""
-    comparisons = compare(entry.record for entry in material.entries)
-    if not comparisons:
-        return None
+def beside(material: Material) -> tuple[Beside, ...]:
+    """One for each device of which a case was both predicted and measured."""
+    return tuple(
+        _beside(device, part, comparisons)
+        for device, part in by_device(material)
+        if (comparisons := compare(entry.record for entry in part.entries))
+    )
+
+
+def _beside(device: str | None, material: Material, comparisons: Sequence[Comparison]) -> Beside:
     # What is farthest off comes first: that is what a reader must know.
     worst_first = sorted(comparisons, key=lambda one: abs(one.error) / (one.limit or 1e-9), reverse=True)
     return Beside(
-        cases=len({(one.measured.key, one.measured.device.name) for one in comparisons}),
+        device=device,
+        cases=len({one.measured.key for one in comparisons}),
         comparisons=tuple(comparisons),
         summary=table([_summary_row(one) for one in summarise(comparisons)], MOST_ROWS),
         detail=table([_row(one) for one in worst_first], MOST_ROWS),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Claim, Judgement, Verdict
 from lorabench.report.page.agreeing import told
+from lorabench.report.page.material import Entry, Material, by_device
 from lorabench.report.page.quantities import Table, interval, number, quantity, split_unit, table
+from lorabench.report.page.rerun import Ran, Rerun, ran, rerun
 
 JUDGEMENTS: tuple[Judgement, ...] = ("supported", "conditional", "refuted", "inconclusive", "not tested")
 MEANINGS: dict[Judgement, str] = {
@@ -36,7 +38,8 @@ _DEVICES = {"cuda": 0, "cpu": 1, "fake": 2}
 class Scoped:
     """A verdict of one scope, in words. ``figure`` names its files, where it has one.
 
-    ``predicted`` says, in a heading and a sentence, whether predicted bytes lead to the same verdict.
+    ``predicted`` says, in a heading and a sentence, whether predicted bytes lead to the same verdict. ``rerun`` says
+    how a reader runs its cases again.
     """
 
     verdict: Verdict
@@ -44,6 +47,7 @@ class Scoped:
     figure: str | None
     table: Table | None
     predicted: tuple[str, str] | None = None
+    rerun: Rerun | None = None
 
     @property
     def judgement(self) -> Judgement:
@@ -117,12 +121,40 @@ class Chapter:
     cards: tuple[Card, ...]
 
 
-def cards(verdicts: Iterable[Verdict], agreements: Sequence[Agreement] = ()) -> tuple[Card, ...]:
-    """A card for each claim, in the order in which the claims first come up."""
+@dataclass(frozen=True)
+class Glance:
+    """The claims in short, as they were judged on ``device``, which is None where the report has no other."""
+
+    device: str | None
+    cards: tuple[Card, ...]
+
+    @property
+    def chapters(self) -> tuple[Chapter, ...]:
+        return chapters(self.cards)
+
+    @property
+    def counts(self) -> Mapping[Judgement, int]:
+        return counts(self.cards)
+
+
+def cards(
+    verdicts: Iterable[Verdict], agreements: Sequence[Agreement] = (), entries: Iterable[Entry] = ()
+) -> tuple[Card, ...]:
+    """A card for each claim, in the order in which the claims first come up; ``entries`` are what was judged."""
     by_claim: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_claim.setdefault(verdict.claim.id, []).append(verdict)
-    return tuple(_card(sorted(members, key=_precedence), agreements) for members in by_claim.values())
+    known = ran(entries)
+    return tuple(_card(sorted(members, key=_precedence), agreements, known) for members in by_claim.values())
+
+
+def glances(material: Material, made: tuple[Card, ...]) -> tuple[Glance, ...]:
+    """One for each device with verdicts, in which no other stands in for what is untested; ``made`` are all cards."""
+    return tuple(
+        Glance(device, made if device is None else cards(part.verdicts))
+        for device, part in by_device(material)
+        if part.verdicts
+    )
 
 
 def chapters(members: Sequence[Card]) -> tuple[Chapter, ...]:
@@ -139,13 +171,13 @@ def counts(members: Iterable[Card]) -> dict[Judgement, int]:
     return {judgement: seen[judgement] for judgement in JUDGEMENTS}
 
 
-def _card(verdicts: Sequence[Verdict], agreements: Sequence[Agreement]) -> Card:
+def _card(verdicts: Sequence[Verdict], agreements: Sequence[Agreement], ran: Ran) -> Card:
     claim = verdicts[0].claim
-    scoped = [_scoped(verdict, number, agreements) for number, verdict in enumerate(verdicts)]
+    scoped = [_scoped(verdict, number, agreements, ran) for number, verdict in enumerate(verdicts)]
     return Card(claim, scoped[0], tuple(scoped[1:]))
 
 
-def _scoped(verdict: Verdict, number: int, agreements: Sequence[Agreement]) -> Scoped:
+def _scoped(verdict: Verdict, number: int, agreements: Sequence[Agreement], ran: Ran) -> Scoped:
     rows = verdict.finding.rows
     name = f"claim-{verdict.claim.id}" + (f"-{number + 1}" if number else "")
     drawn = verdict.claim.figure is not None and any(row.get(verdict.claim.figure.y) is not None for row in rows)
@@ -155,6 +187,7 @@ def _scoped(verdict: Verdict, number: int, agreements: Sequence[Agreement]) -> S
         name if drawn else None,
         table(rows, MOST_ROWS) if rows else None,
         told(verdict, agreements),
+        rerun(verdict, ran),
     )
 
 
@@ -164,7 +197,10 @@ def _place(verdict: Verdict) -> str:
 
 
 def _precedence(verdict: Verdict) -> tuple[bool, bool, bool, int]:
-    """What was tested before what was not; then what was made here, what was measured, and a GPU."""
+    """What was tested before what was not; then what was made here, what was measured, and a GPU.
+
+    Of two devices alike the first comes first, in the order of the files.
+    """
     scope = verdict.scope
     untested = verdict.finding.verdict == "not tested"
     return untested, scope.committed, scope.source == "predicted", _DEVICES[scope.device_type]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lorabench.environment import Environment
-from lorabench.report.page.material import Entry, Material
+from lorabench.report.page.material import Entry, Material, by_device, on_each
 from lorabench.report.page.quantities import ABSENT
 
 _TEXT_CHARACTERS = 600
@@ -45,10 +45,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Caveats:
-    """Each list is whole; what shows them caps them at :data:`MOST` and says so."""
+    """Each list is whole; what shows them caps them at :data:`MOST` and says so.
+
+    ``unfinished_on`` and ``unstable_on`` say how many there are on each device; None where the report has one alone.
+    """
 
     unfinished: tuple[Unfinished, ...]
+    unfinished_on: str | None
     unstable: tuple[Remark, ...]
+    unstable_on: str | None
     remarks: tuple[Remark, ...]
     incomparable: tuple[str, ...]
     files: tuple[str, ...]
@@ -63,13 +68,19 @@ class Caveats:
 def caveats(material: Material) -> Caveats:
     entries = material.entries
     bad = [entry for entry in entries if entry.record.status != "ok"]
+    shaky = [entry for entry in entries if entry.unstable]
+    several = len(by_device(material)) > 1
     return Caveats(
         unfinished=tuple(_unfinished(entry) for entry in bad),
+        unfinished_on=on_each(entry.record.device.name for entry in bad) if several else None,
         unstable=tuple(
-            Remark(entry, "; ".join(f"{phase}: {reason}" if reason else phase for phase, reason in found.items()))
-            for entry in entries
-            if (found := entry.unstable)
+            Remark(
+                entry,
+                "; ".join(f"{phase}: {reason}" if reason else phase for phase, reason in entry.unstable.items()),
+            )
+            for entry in shaky
         ),
+        unstable_on=on_each(entry.record.device.name for entry in shaky) if several else None,
         remarks=tuple(Remark(entry, _cut(text)) for entry in entries for text in entry.warnings),
         incomparable=tuple(incomparable(tuple(material.environments.values()))),
         files=material.warnings,

@@ -17,7 +17,7 @@ from lorabench.analysis.estimates import (
     summarise,
     without_estimates,
 )
-from lorabench.report.page.material import Material
+from lorabench.report.page.material import Material, by_device
 from lorabench.report.page.quantities import Table, table
 
 FIGURE = "estimates"
@@ -64,54 +64,79 @@ class Strip:
 
 @dataclass(frozen=True)
 class Told:
-    """One method in words; ``absent`` has the reasons why cases have no estimate, each with their number."""
+    """One method in words, and why cases have no estimate of it."""
 
     name: str
     left_out: str
-    absent: tuple[tuple[str, int], ...]
+    absent: tuple[Absent, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """``cases`` of ``device`` have no estimate, for one ``reason``; it is None where the report has no other."""
+
+    reason: str
+    cases: int
+    device: str | None
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """``cases`` have estimates; ``without`` were predicted and measured, but predicted without them."""
+    """``cases`` of ``device`` have estimates; ``without`` were predicted and measured, but predicted without them.
 
+    ``device`` is None where the report has no other.
+    """
+
+    device: str | None
     cases: int
     without: int
     estimates: tuple[Estimate, ...]
     summary: Table
     detail: Table
-    methods: tuple[Told, ...]
     strips: tuple[Strip, ...]
-    figure: str = FIGURE
+    figure: str
 
     @property
     def description(self) -> str:
-        return "Error of each method's peak, one mark a case"
+        return f"Error of each method's peak{f' on {self.device}' if self.device else ''}, one mark a case"
 
 
-def estimated(material: Material) -> Estimated | None:
-    """None where no case was measured, and predicted with estimates."""
-    records = [entry.record for entry in material.entries]
-    found = estimates(records)
-    if not found:
-        return None
+def estimated(material: Material) -> tuple[Estimated, ...]:
+    """One for each device of which a case was measured, and predicted with estimates."""
+    made: list[Estimated] = []
+    for device, part in by_device(material):
+        records = [entry.record for entry in part.entries]
+        found = estimates(records)
+        if found:
+            figure = f"{FIGURE}-{len(made) + 1}" if made else FIGURE
+            made.append(_estimated(device, found, without_estimates(records), figure))
+    return tuple(made)
+
+
+def told(estimated: Sequence[Estimated]) -> tuple[Told, ...]:
+    """Each method once; its reasons are those of each device."""
+    why = [(one.device, *reason) for one in estimated for reason in reasons(one.estimates)]
+    return tuple(
+        Told(
+            NAMES[method],
+            LEFT_OUT[method],
+            tuple(Absent(reason, cases, device) for device, of, reason, cases in why if of == method),
+        )
+        for method in METHODS
+    )
+
+
+def _estimated(device: str | None, found: Sequence[Estimate], without: int, figure: str) -> Estimated:
     by_case = [found[start : start + len(METHODS)] for start in range(0, len(found), len(METHODS))]
-    why = reasons(found)
     return Estimated(
+        device=device,
         cases=len(by_case),
-        without=without_estimates(records),
+        without=without,
         estimates=tuple(found),
         summary=table([_summary_row(one) for one in summarise(found)], MOST_ROWS),
         detail=table([_row(members) for members in by_case], MOST_ROWS),
-        methods=tuple(
-            Told(
-                NAMES[method],
-                LEFT_OUT[method],
-                tuple((reason, count) for of, reason, count in why if of == method),
-            )
-            for method in METHODS
-        ),
         strips=tuple(_strip(method, [one for one in found if one.method == method]) for method in METHODS),
+        figure=figure,
     )
 
 

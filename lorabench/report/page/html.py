@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lorabench.report.page.canvas import Drawn
 
 STYLES = ("vendor/tabulator.min.css", "style.css", "table.css", "print.css")
+SEVERAL = "several.css"
+"""What is added to :data:`STYLES` where records are of several devices."""
 SCRIPTS = (
     *("vendor/tabulator.min.js", "vendor/plotly-basic.min.js"),
     *("scripts/theme.js", "scripts/unpack.js", "scripts/data.js", "scripts/state.js", "scripts/format.js"),
@@ -51,7 +53,7 @@ def html(view: View, table: pd.DataFrame, figures: Mapping[str, Drawn]) -> str:
             "environments": {name: one.to_dict() for name, one in view.material.environments.items()},
         },
         "plots": _fitting(view, figures),
-        "styles": [inline(name) for name in STYLES],
+        "styles": [inline(name) for name in (*STYLES, *([SEVERAL] if view.several else []))],
         "scripts": [inline(name) for name in SCRIPTS],
         "meanings": MEANINGS,
         "most_rows": MOST_ROWS,
@@ -105,7 +107,7 @@ def _descriptions(view: View) -> Iterator[tuple[str, str]]:
             for scoped in (card.primary,) if part == "primary" else card.others:
                 if scoped.figure is not None:
                     yield scoped.figure, f"{card.claim.title}: {scoped.verdict.finding.summary}"
-    if view.estimated is not None:
-        yield view.estimated.figure, view.estimated.description
+    for one in view.estimated:
+        yield one.figure, one.description
     for panel in view.panels:
         yield panel.figure, f"Memory and times of {panel.title}"

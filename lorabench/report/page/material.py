@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Verdict
 from lorabench.case import format_value
 from lorabench.environment import Environment
 from lorabench.record import Record
+from lorabench.report.page.quantities import number
 from lorabench.results import Results
 
 
@@ -29,6 +30,11 @@ class Entry:
         if self.record.repeat:
             values.append(f"#{self.record.repeat + 1}")
         return " ".join(values) or self.record.scenario
+
+    @property
+    def device(self) -> str:
+        """What it ran on, or was predicted for."""
+        return device_label(self.record)
 
     @property
     def unstable(self) -> dict[str, str]:
@@ -92,9 +98,37 @@ def is_committed(results: Results) -> bool:
     return results.path is not None and results.path.resolve().parent.parent.name == "results"
 
 
+def by_device(material: Material) -> tuple[tuple[str | None, Material], ...]:
+    """The material of each device, with its name: numbers of two share no table, no summary and no figure.
+
+    What was measured on a device and what was predicted for it belong together. All of one device needs no name: None.
+    """
+    names = dict.fromkeys(entry.record.device.name for entry in material.entries)
+    if len(names) < 2:
+        return ((None, material),)
+    return tuple((name, _of_device(material, name)) for name in names)
+
+
+def _of_device(material: Material, name: str) -> Material:
+    entries = tuple(entry for entry in material.entries if entry.record.device.name == name)
+    used = {entry.record.environment for entry in entries}
+    return replace(
+        material,
+        entries=entries,
+        environments={key: environment for key, environment in material.environments.items() if key in used},
+        verdicts=tuple(verdict for verdict in material.verdicts if verdict.scope.device_name == name),
+        agreements=tuple(one for one in material.agreements if one.scope.device_name == name),
+    )
+
+
 def devices(entries: Iterable[Entry]) -> tuple[str, ...]:
     """What the records say they ran on, or were predicted for."""
-    return tuple(dict.fromkeys(device_label(entry.record) for entry in entries))
+    return tuple(dict.fromkeys(entry.device for entry in entries))
+
+
+def on_each(names: Iterable[str]) -> str:
+    """How often each device comes up: ``3 on NVIDIA H100 80GB HBM3, 1 on NVIDIA L4``."""
+    return ", ".join(f"{number(count)} on {name}" for name, count in Counter(names).items())
 
 
 def device_label(record: Record) -> str:

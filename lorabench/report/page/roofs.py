@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorabench.analysis.roofline import COPY, Ceilings, Roof, ceilings_of, rooflines
-from lorabench.report.page.material import Material
+from lorabench.report.page.material import Material, by_device
 from lorabench.report.page.quantities import Table, table
 
 MOST_ROWS = 120
@@ -21,26 +21,35 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Roofs:
-    """``ceilings`` has a row for each machine, ``detail`` one for each phase of each case, in reading order."""
+    """``ceilings`` has a row for each machine, ``detail`` one for each phase of each case, in reading order.
 
+    All are of ``device``, which is None where the report has no other.
+    """
+
+    device: str | None
     roofs: tuple[Roof, ...]
     ceilings: Table
     detail: Table
 
 
-def roofs(material: Material) -> Roofs | None:
-    """None where no work was counted."""
-    records = [entry.record for entry in material.entries]
-    found = rooflines(records)
-    if not found:
-        return None
+def roofs(material: Material) -> tuple[Roofs, ...]:
+    """One for each device on which work was counted."""
+    return tuple(
+        _roofs(device, part, found)
+        for device, part in by_device(material)
+        if (found := rooflines(entry.record for entry in part.entries))
+    )
+
+
+def _roofs(device: str | None, material: Material, found: Sequence[Roof]) -> Roofs:
     used = {roof.record.environment for roof in found}
     return Roofs(
+        device=device,
         roofs=tuple(found),
         ceilings=table(
             [
                 {"device": material.environments[name].device.name, **_ceilings(ceilings)}
-                for name, ceilings in ceilings_of(records).items()
+                for name, ceilings in ceilings_of(entry.record for entry in material.entries).items()
                 if name in used
             ],
             MOST_ROWS,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorabench.record import Memory, Timing
-from lorabench.report.page.material import Entry, Material, device_label
+from lorabench.report.page.material import Entry, Material
 
 MOST_CASES = 24
 MOST_FIGURES = 40
@@ -44,25 +44,26 @@ class Panel:
 
 def panels(material: Material) -> tuple[Panel, ...]:
     """Scenarios with anything to draw, in order; at most :data:`MOST_FIGURES`."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in material.entries:
-        if entry.record.memory is not None or entry.record.latency:
-            origin = f"{device_label(entry.record)}{' (committed)' if entry.committed else ''}"
-            groups.setdefault((entry.record.scenario, origin), []).append(entry)
-    shown = list(groups.items())[:MOST_FIGURES]
+    shown = list(_drawable(material).items())[:MOST_FIGURES]
     return tuple(
         _panel(number, scenario, device, members) for number, ((scenario, device), members) in enumerate(shown, 1)
     )
 
 
-def left_out(material: Material) -> int:
-    """Scenarios, each on one device, that have no figure because there are too many."""
-    groups = {
-        (entry.record.scenario, device_label(entry.record), entry.committed)
-        for entry in material.entries
-        if entry.record.memory is not None or entry.record.latency
-    }
-    return max(0, len(groups) - MOST_FIGURES)
+def left_out(material: Material) -> tuple[str, ...]:
+    """The devices of the scenarios that have no figure because there are too many, once for each scenario."""
+    groups = list(_drawable(material).values())[MOST_FIGURES:]
+    return tuple(members[0].record.device.name for members in groups)
+
+
+def _drawable(material: Material) -> dict[tuple[str, str], list[Entry]]:
+    """By scenario and by device, as a title names it: what has anything to draw."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in material.entries:
+        if entry.record.memory is not None or entry.record.latency:
+            origin = f"{entry.device}{' (committed)' if entry.committed else ''}"
+            groups.setdefault((entry.record.scenario, origin), []).append(entry)
+    return groups
 
 
 def _panel(number: int, scenario: str, device: str, members: Sequence[Entry]) -> Panel:

@@ -2,70 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.timed_share import timed_share
-from lorabench.report.page.agreeing import agreement_table
+from lorabench.report.page.agreeing import Agreed, agreed
 from lorabench.report.page.beside import Beside, beside
-from lorabench.report.page.cards import Card, Chapter, cards, chapters, counts
+from lorabench.report.page.cards import Card, Glance, cards, glances
 from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
-from lorabench.report.page.estimated import Estimated, estimated
-from lorabench.report.page.material import Material, devices
-from lorabench.report.page.quantities import Table
+from lorabench.report.page.estimated import Estimated, Told, estimated, told
+from lorabench.report.page.material import Material, by_device, devices, on_each
 from lorabench.report.page.roofs import Roofs, roofs
 from lorabench.report.page.scenarios import Panel, left_out, panels
+
+
+@dataclass(frozen=True)
+class Timed:
+    """``percent`` of the wall time on ``device`` went into timed and warm-up steps.
+
+    ``device`` is None where the report has no other.
+    """
+
+    device: str | None
+    percent: int
 
 
 @dataclass(frozen=True)
 class View:
     """``when`` is the time of the newest record that was made here, or of the newest at all.
 
-    ``timed_percent`` is the share of wall time that went into timed and warm-up steps, None where nothing was timed.
+    Where records are of ``several`` devices, what sums up their numbers has a part for each, and ``panels_left_out_on``
+    says how many are of which.
     """
 
     material: Material
     cards: tuple[Card, ...]
-    chapters: tuple[Chapter, ...]
-    counts: Mapping[Judgement, int]
+    glances: tuple[Glance, ...]
     panels: tuple[Panel, ...]
     panels_left_out: int
-    beside: Beside | None
-    agreement: Table | None
-    estimated: Estimated | None
-    roofs: Roofs | None
+    panels_left_out_on: str | None
+    beside: tuple[Beside, ...]
+    agreed: tuple[Agreed, ...]
+    estimated: tuple[Estimated, ...]
+    methods: tuple[Told, ...]
+    roofs: tuple[Roofs, ...]
     caveats: Caveats
     machines: tuple[Machine, ...]
     devices: tuple[str, ...]
+    several: bool
     cases: int
     committed: int
-    timed_percent: int | None
+    timed: tuple[Timed, ...]
     when: str | None
 
 
 def view(material: Material) -> View:
-    made = cards(material.verdicts, material.agreements)
-    share = timed_share(entry.record for entry in material.entries)
+    made = cards(material.verdicts, material.agreements, material.entries)
+    estimates, not_drawn = estimated(material), left_out(material)
+    several = len(by_device(material)) > 1
     return View(
         material=material,
         cards=made,
-        chapters=chapters(made),
-        counts=counts(made),
+        glances=glances(material, made),
         panels=panels(material),
-        panels_left_out=left_out(material),
+        panels_left_out=len(not_drawn),
+        panels_left_out_on=on_each(not_drawn) if several else None,
         beside=beside(material),
-        agreement=agreement_table(material.agreements),
-        estimated=estimated(material),
+        agreed=agreed(material),
+        estimated=estimates,
+        methods=told(estimates),
         roofs=roofs(material),
         caveats=caveats(material),
         machines=machines(material),
         devices=devices(material.entries),
+        several=several,
         cases=len({entry.record.key for entry in material.entries}),
         committed=sum(entry.committed for entry in material.entries),
-        timed_percent=None if share is None else round(100 * share),
+        timed=_timed(material),
         when=_newest(material),
     )
+
+
+def _timed(material: Material) -> tuple[Timed, ...]:
+    shares = ((device, timed_share(entry.record for entry in part.entries)) for device, part in by_device(material))
+    return tuple(Timed(device, round(100 * share)) for device, share in shares if share is not None)
 
 
 def _newest(material: Material) -> str | None:

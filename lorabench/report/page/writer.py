@@ -4,10 +4,10 @@ methods too, ``roofline.csv`` where work was counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lorabench.analysis.agreement import Agreement, agreements
 from lorabench.analysis.claims.claim import Verdict
@@ -32,7 +32,7 @@ ROOFLINE = "roofline.csv"
 # Names from a file may hold a lone surrogate, which no encoding can write.
 _UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
 
-
+Line = TypeVar("Line")
 Judge = Callable[[Sequence[Results]], Sequence[Verdict]]
 
 
@@ -57,9 +57,9 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)
         _write(out / "claims.csv", claims_csv(material.verdicts, material.agreements))
-        _write_or_remove(out / PREDICTIONS, predictions_csv(shown.beside.comparisons) if shown.beside else None)
-        _write_or_remove(out / ESTIMATES, estimates_csv(shown.estimated.estimates) if shown.estimated else None)
-        _write_or_remove(out / ROOFLINE, roofline_csv(shown.roofs.roofs) if shown.roofs else None)
+        _write_or_remove(out / PREDICTIONS, _csv(predictions_csv, (one.comparisons for one in shown.beside)))
+        _write_or_remove(out / ESTIMATES, _csv(estimates_csv, (one.estimates for one in shown.estimated)))
+        _write_or_remove(out / ROOFLINE, _csv(roofline_csv, (one.roofs for one in shown.roofs)))
         drawn = drawing.drawn()
         for name, figure in drawn.items():
             _write(out / FIGURES / f"{name}.svg", figure.svg)
@@ -81,12 +81,18 @@ def _agreements(results: Sequence[Results], verdicts: Sequence[Verdict]) -> list
 
 
 def _draw(shown: View, drawing: Drawing) -> None:
-    if shown.estimated is not None:
-        drawing.estimates(shown.estimated.figure, shown.estimated.strips)
+    for one in shown.estimated:
+        drawing.estimates(one.figure, one.strips)
     for card in shown.cards:
         for scoped in (card.primary, *card.others):
             if scoped.figure is not None and card.claim.figure is not None:
                 drawing.claim(scoped.figure, card.claim.figure, scoped.verdict.finding.rows)
+
+
+def _csv(write: Callable[[Sequence[Line]], str], devices: Iterable[Sequence[Line]]) -> str | None:
+    """One file of the lines of all devices, each of which names its own; None where there are none."""
+    lines = [line for of_device in devices for line in of_device]
+    return write(lines) if lines else None
 
 
 def _write_or_remove(path: Path, text: str | None) -> None:

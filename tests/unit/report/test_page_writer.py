@@ -167,6 +167,19 @@ def test_page_and_markdown_give_each_claim_its_verdict(write, make_record):
     assert "load_in_8bit=True" in shown
 
 
+def test_page_and_markdown_say_how_to_run_a_verdict_again(write, make_record):
+    record = make_record(scenario="rank")
+    out = write(record, verdicts=verdicts(keys=(record.key,)))
+    name = "rank-sets-width"
+    command = (
+        f"lorabench run scenarios/rank.yaml --device cpu --out {name}.jsonl; "
+        f"lorabench claims {name}.jsonl --claim {name}"
+    )
+    # As it stands, for a reader copies it.
+    assert command in "".join(Page((out / "index.html").read_text()).shown)
+    assert f"`{command}`" in (out / "report.md").read_text()
+
+
 def test_blocks_of_markdown_stand_apart(write, make_record, failed_record):
     lines = (write(make_record(), failed_record, verdicts=verdicts()) / "report.md").read_text().splitlines()
     for before, line in itertools.pairwise(lines):

@@ -1,0 +1,101 @@
+"""How a reader runs a verdict's cases again: one command, of scenarios that ship with the bench."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from lorabench.analysis.claims.claim import Scope, Verdict
+from lorabench.catalog import CARDS, DEFAULT_CARD
+from lorabench.catalog.shipped import SCENARIOS_FOLDER, SHIPPED
+from lorabench.report.page.material import Entry
+
+MOST_FILES = 8
+"""Files of the folder scenarios/ that a command names one by one; of more it names the folder."""
+
+# Cases of one scenario that were run with --model, before another had them.
+_MOVED = {("checkpointing", "llama-2-7b"): "checkpointing-7b"}
+
+_Place = tuple[bool, str, str, str]
+Ran = Mapping[_Place, Collection[str]]
+"""The scenarios that ran a case: by whether its record is committed, its source, device and key."""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """``command`` is None where no shipped scenario is behind the verdict; ``unshipped`` are the others behind it."""
+
+    command: str | None
+    unshipped: tuple[str, ...]
+
+    @property
+    def besides(self) -> str | None:
+        """What the command leaves to the reader, in a sentence."""
+        if not self.unshipped:
+            return None
+        *most, last = self.unshipped
+        names = f"{', '.join(most)} and {last}" if most else last
+        which = f"the scenarios {names}, which do not" if most else f"the scenario {names}, which does not"
+        cases = "Other cases" if self.command else "The cases"
+        what = f"{'add' if self.command else 'run'} {'their files' if most else 'its file'}"
+        return f"{cases} behind this verdict are of {which} ship with lorabench: {what}."
+
+
+def ran(entries: Iterable[Entry]) -> Ran:
+    found: dict[_Place, set[str]] = {}
+    for entry in entries:
+        record = entry.record
+        place = (entry.committed, record.source, record.device.name, record.key)
+        scenario = _MOVED.get((record.scenario, record.case["model"]), record.scenario)
+        found.setdefault(place, set()).add(scenario)
+    return found
+
+
+def rerun(verdict: Verdict, ran: Ran) -> Rerun | None:
+    """What runs the cases behind ``verdict`` again and judges them; None where it was not tested, or has no records."""
+    scope, finding = verdict.scope, verdict.finding
+    if finding.verdict == "not tested":
+        return None
+    places = [(scope.committed, scope.source, scope.device_name, key) for key in finding.evidence]
+    behind = [ran[place] for place in places if place in ran]
+    if not behind:
+        return None
+    shipped = _covering([name for name in names if name in SHIPPED] for names in behind)
+    unshipped = _covering(names for names in behind if not SHIPPED.keys() & names)
+    return Rerun(_command(verdict.claim.id, scope, shipped) if shipped else None, tuple(sorted(unshipped)))
+
+
+def _covering(behind: Iterable[Collection[str]]) -> set[str]:
+    """Few scenarios of which each case has one, for many share cases: the one that most cases have is taken first."""
+    left = [names for names in behind if names]
+    taken: set[str] = set()
+    while left:
+        times = Counter(name for names in left for name in names)
+        best = max(sorted(times), key=times.__getitem__)
+        taken.add(best)
+        left = [names for names in left if best not in names]
+    return taken
+
+
+def _command(claim_id: str, scope: Scope, scenarios: Collection[str]) -> str:
+    predicted = scope.source == "predicted"
+    # A file for each verdict: one that is there already is refused.
+    out = f"{claim_id}-predicted.jsonl" if predicted else f"{claim_id}.jsonl"
+    made = ["lorabench", "predict" if predicted else "run", *_paths(scenarios), *_device(scope), "--out", out]
+    # No &&: where one case is too large for the reader's GPU, the others are judged all the same.
+    return f"{' '.join(made)}; lorabench claims {out} --claim {claim_id}"
+
+
+def _paths(scenarios: Collection[str]) -> list[str]:
+    paths = [path for name, path in SHIPPED.items() if name in scenarios]
+    elsewhere = [path for path in paths if "/" in path.removeprefix(SCENARIOS_FOLDER)]
+    return [SCENARIOS_FOLDER, *elsewhere] if len(paths) - len(elsewhere) > MOST_FILES else paths
+
+
+def _device(scope: Scope) -> list[str]:
+    if scope.device_type == "cpu":
+        # Unasked, a GPU is taken where there is one, and scenarios have other settings for it.
+        return ["--device", "cpu"]
+    card = next((card for card in CARDS.values() if card.product == scope.device_name), DEFAULT_CARD)
+    return ["--gpu", card.name] if scope.source == "predicted" and card is not DEFAULT_CARD else []

@@ -1,0 +1,196 @@
+"""The command on a card runs what its verdict rests on, and leads to that verdict."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_material import CPU, GPU, PREDICTED, claim
+from typer.main import get_command
+
+from lorabench.analysis.claims import judge
+from lorabench.analysis.claims.claim import Finding, Judgement, Scope, Verdict
+from lorabench.catalog.shipped import SHIPPED
+from lorabench.cli.app import app
+from lorabench.record import RecordDevice
+from lorabench.report.page.cards import cards
+from lorabench.report.page.markdown import markdown
+from lorabench.report.page.material import Entry, gather
+from lorabench.report.page.rerun import MOST_FILES, Rerun, ran, rerun
+from lorabench.report.page.view import view
+from lorabench.results import Results, read_results
+from lorabench.scenario import load_scenarios
+
+ROOT = Path(__file__).parents[3]
+CLI: Any = get_command(app)
+QUICK = [name for name, path in SHIPPED.items() if path == f"scenarios/{name}.yaml"]
+Entries = Callable[..., list[Entry]]
+
+
+@pytest.fixture
+def ran_by(make_record) -> Entries:
+    """Entries of one scope: for each key the scenarios that ran it."""
+
+    def entries(scope: Scope, **scenarios: Sequence[str]) -> list[Entry]:
+        device = RecordDevice(scope.device_type, scope.device_name)
+        return [
+            Entry(key, make_record(key=key, scenario=name, device=device, source=scope.source), scope.committed)
+            for key, names in scenarios.items()
+            for name in names
+        ]
+
+    return entries
+
+
+def judged(scope: Scope, *keys: str, verdict: Any = "supported") -> Verdict:
+    return Verdict(claim("a-claim", "2", "A"), scope, Finding(verdict, "It holds.", evidence=keys))
+
+
+def command(verdict: Verdict, entries: Sequence[Entry]) -> str:
+    made = rerun(verdict, ran(entries))
+    assert made is not None
+    assert made.command is not None
+    return made.command
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (GPU, "lorabench run scenarios/rank.yaml --out a-claim.jsonl; lorabench claims a-claim.jsonl --claim a-claim"),
+        (
+            CPU,
+            "lorabench run scenarios/rank.yaml --device cpu --out a-claim.jsonl; "
+            "lorabench claims a-claim.jsonl --claim a-claim",
+        ),
+        (
+            PREDICTED,
+            "lorabench predict scenarios/rank.yaml --out a-claim-predicted.jsonl; "
+            "lorabench claims a-claim-predicted.jsonl --claim a-claim",
+        ),
+        (
+            replace(PREDICTED, device_name="NVIDIA GeForce RTX 4090"),
+            "lorabench predict scenarios/rank.yaml --gpu RTX4090 --out a-claim-predicted.jsonl; "
+            "lorabench claims a-claim-predicted.jsonl --claim a-claim",
+        ),
+    ],
+)
+def test_the_command_is_for_the_device_of_the_verdict(ran_by, scope, expected):
+    assert command(judged(scope, "k1"), ran_by(scope, k1=["rank"])) == expected
+
+
+def test_files_are_named_once_and_in_the_same_order(ran_by):
+    entries = ran_by(GPU, k1=["schemes"], k2=["rank"], k3=["rank"], k4=["adapter-count"])
+    paths = "scenarios/adapter-count.yaml scenarios/rank.yaml scenarios/learning/schemes.yaml"
+    for keys in (("k1", "k2", "k3", "k4"), ("k4", "k3", "k2", "k1")):
+        assert command(judged(GPU, *keys), entries).startswith(f"lorabench run {paths} --out ")
+
+
+def test_a_case_that_scenarios_share_is_run_by_one_of_them(ran_by):
+    entries = ran_by(GPU, k1=["attention", "cache", "rank"], k2=["rank"], k3=["rank"], k4=["cache"])
+    assert "run scenarios/rank.yaml --out" in command(judged(GPU, "k1", "k2", "k3"), entries)
+    assert "run scenarios/cache.yaml scenarios/rank.yaml --out" in command(judged(GPU, "k1", "k2", "k3", "k4"), entries)
+
+
+@pytest.mark.parametrize(("files", "folder"), [(MOST_FILES, False), (MOST_FILES + 1, True)])
+def test_of_many_files_the_folder_is_named(ran_by, files, folder):
+    entries = ran_by(GPU, last=["alpha"], **{name: [name] for name in QUICK[:files]})
+    paths = command(judged(GPU, *QUICK[:files], "last"), entries).partition(" --out")[0].split()[2:]
+    assert paths == ["scenarios/" if folder else SHIPPED[name] for name in QUICK[: 1 if folder else files]] + [
+        "scenarios/learning/alpha.yaml"
+    ]
+
+
+def test_records_of_other_scopes_do_not_count(ran_by):
+    old = replace(CPU, committed=True)
+    entries = [*ran_by(CPU, k1=["rank"]), *ran_by(old, k1=["cache"]), *ran_by(GPU, k1=["int8"], k2=["int8"])]
+    assert "scenarios/rank.yaml --device" in command(judged(CPU, "k1", "k2"), entries)
+    assert "scenarios/cache.yaml --device" in command(judged(old, "k1", "k2"), entries)
+
+
+def test_without_a_verdict_or_records_there_is_nothing_to_run(ran_by):
+    entries = ran_by(GPU, k1=["rank"])
+    assert rerun(judged(GPU, "k1", verdict="not tested"), ran(entries)) is None
+    assert rerun(judged(GPU, "k2"), ran(entries)) is None
+    assert rerun(judged(GPU), ran(entries)) is None
+
+
+def test_scenarios_that_do_not_ship_are_named_in_words(ran_by):
+    entries = ran_by(GPU, k1=["rank"], k2=["mine"], k3=["its"], k4=["mine", "rank"])
+    shared = rerun(judged(GPU, "k1", "k4"), ran(entries))
+    one = rerun(judged(GPU, "k1", "k2"), ran(entries))
+    alone = rerun(judged(GPU, "k2", "k3"), ran(entries))
+    assert shared is not None
+    assert one is not None
+    assert shared.besides is None
+    assert one.command == shared.command
+    assert one.besides == (
+        "Other cases behind this verdict are of the scenario mine, which does not ship with lorabench: add its file."
+    )
+    assert alone == Rerun(None, ("its", "mine"))
+    assert alone.besides == (
+        "The cases behind this verdict are of the scenarios its and mine, which do not ship with lorabench: "
+        "run their files."
+    )
+
+
+def test_each_scope_of_a_card_has_its_own(ran_by):
+    entries = [*ran_by(CPU, k1=["rank"]), *ran_by(PREDICTED, k1=["rank"])]
+    [card] = cards([judged(PREDICTED, "k1"), judged(CPU, "k1")], entries=entries)
+    assert card.primary.rerun == rerun(judged(CPU, "k1"), ran(entries))
+    assert card.others[0].rerun == rerun(judged(PREDICTED, "k1"), ran(entries))
+
+
+def test_the_report_shows_it_with_the_evidence(make_record, environment):
+    records = [make_record(key="k1", scenario="rank"), make_record(key="k2", scenario="<mine>")]
+    shown = view(gather([Results({environment.id: environment}, records)], [judged(CPU, "k1", "k2")]))
+    lines = markdown(shown).splitlines()
+    [line] = [line for line in lines if "Run it again" in line]
+    assert line == (
+        "- Run it again, in a checkout of the repository: `lorabench run scenarios/rank.yaml --device cpu "
+        "--out a-claim.jsonl; lorabench claims a-claim.jsonl --claim a-claim`. Other cases behind this verdict are of "
+        r"the scenario \<mine\>, which does not ship with lorabench: add its file."
+    )
+    assert lines[lines.index(line) - 1].startswith("- Evidence: 2 configurations")
+
+
+@pytest.fixture(scope="module", params=["cpu", "h100"])
+def committed(request) -> list[Results]:
+    return [read_results(path) for path in sorted((ROOT / "results" / request.param).glob("*.jsonl"))]
+
+
+def test_committed_evidence_comes_from_what_the_commands_run(committed, monkeypatch):
+    """The cases that a command runs hold all the evidence but that of other scenarios, and give the same verdict."""
+    monkeypatch.chdir(ROOT)
+    verdicts = judge(committed)
+    known = ran(gather(committed, verdicts).entries)
+    seen = 0
+    for verdict in verdicts:
+        made = rerun(verdict, known)
+        if made is None or made.command is None:
+            continue
+        seen += 1
+        first, second = (shlex.split(part) for part in made.command.split(";"))
+        for _, name, *arguments in (first, second):
+            CLI.commands[name].make_context(name, arguments)
+        if made.unshipped:
+            continue
+        paths = [Path(word) for word in first if word.startswith(("scenarios/", "tests/"))]
+        scenarios = load_scenarios(paths, "cpu" if "--device" in first else "cuda")
+        cases = {(case.key, case.group) for scenario in scenarios for case in scenario.cases}
+        assert set(verdict.finding.evidence) <= {key for key, _ in cases}, verdict.claim.id
+        fewer = [
+            replace(file, records=[record for record in file.records if (record.key, record.group) in cases])
+            for file in committed
+        ]
+        assert alone(verdict, fewer) == alone(verdict, committed), verdict.claim.id
+    assert seen >= 20
+
+
+def alone(verdict: Verdict, results: Sequence[Results]) -> Judgement:
+    """How the claim comes out where no other is judged beside it: Holm's correction runs over all of a report."""
+    [found] = [one for one in judge(results, [verdict.claim]) if one.scope.source == verdict.scope.source]
+    return found.finding.verdict
