@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Judgement
-from lorabench.analysis.claims.conditions import Facts, condition, facts, in_order, labels
+from lorabench.analysis.claims.conditions import OTHER_CASES, Facts, condition, facts, in_order, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
 from lorabench.analysis.claims.timing import MIN_ROUNDS, in_rounds
@@ -104,7 +104,12 @@ def judge_comparisons(settled: Sequence[Comparison]) -> tuple[Judgement, str | N
     if held and failed:
         # That there is one which holds, and one which fails; Holm's factor is the number of comparisons.
         p_value = len(settled) * max(min(one.test.p_held for one in held), min(one.test.p_failed for one in failed))
-        return "conditional", condition([one.facts for one in held], [one.facts for one in failed]), p_value
+        where = condition([one.facts for one in held], [one.facts for one in failed])
+        if undecided := len(settled) - len(held) - len(failed):
+            # Some of the other cases are undecided.
+            where = where.replace(OTHER_CASES, f"in {len(held)} of {len(settled)} comparisons")
+            where = f"{where}; undecided in {undecided}"
+        return "conditional", where, p_value
     if len(failed) == len(settled):
         return "refuted", None, max(one.test.p_failed for one in settled)
     verdict: Judgement = "supported" if len(held) == len(settled) else "inconclusive"

@@ -16,6 +16,9 @@ from lorabench.record import Record
 Facts = Mapping[str, Any]
 """What tells one tested case from another: settings by name, and more where one record is tested several times."""
 
+OTHER_CASES = "in the other cases"
+"""What a condition says of those that held, where no setting of theirs tells them from the others."""
+
 # How each setting reads in a condition, and the order in which they are tried as its explanation.
 _PHRASES = {
     "state": "while {}",
@@ -101,7 +104,7 @@ def condition(held: Sequence[Facts], failed: Sequence[Facts]) -> str:
                 but.extend(_some(_described(one, best) for one in explained[best]))
             left = [(one, values) for one, values in left if _at(values, best) in known[best]]
     but.extend(_some(_described(one, _NAMING) for one, _ in left))
-    return f"{', '.join(filter(None, where)) or 'in the other cases'}; not {', nor '.join(but)}"
+    return f"{', '.join(filter(None, where)) or OTHER_CASES}; not {', nor '.join(but)}"
 
 
 def labels(records: Sequence[Record], *left_out: str) -> list[str]:
@@ -168,4 +171,7 @@ def _phrase(name: str, several: Sequence[Facts], joint: str) -> str:
 def _short(name: str, value: Any) -> str:
     if name in ("model", "adapter.task_type", "optimizer"):
         return str(value)
+    if name == "adapter.target_modules" and not isinstance(value, str):
+        # A figure's axis has room for "on q+k+v+o", and not for four whole names.
+        return f"on {'+'.join(str(module).removesuffix('_proj') for module in value)}"
     return f"{name.removeprefix('adapter.')}={format_value(value)}"

@@ -62,6 +62,19 @@ def test_unmerged_is_conditional_where_some_show_none_for_certain(make_record):
     assert finding.p_value < 0.05
 
 
+def test_what_is_undecided_is_none_of_the_other_cases(make_record):
+    equal = arms(make_record, states("unmerged", times(1.0), times(0.15)), quantization="fp16", batch_size=8)
+    vague = arms(make_record, {"base": (NOISY, NOISY), "unmerged": (NOISY[::-1], NOISY[::-1])}, quantization="int8")
+    finding = unmerged(
+        *slower(make_record, quantization="fp16"),
+        *equal,
+        *slower(make_record, quantization="int8", batch_size=8),
+        *vague,
+    )
+    assert finding.verdict == "conditional"
+    assert finding.condition == "in 5 of 8 comparisons; not in prefill under fp16 at batch size 8; undecided in 2"
+
+
 def test_unmerged_is_inconclusive_where_an_interval_spans_one(make_record):
     vague = arms(make_record, {"base": (NOISY, NOISY), "unmerged": (times(1.05, NOISY)[::-1], times(1.5, NOISY)[::-1])})
     finding = unmerged(*slower(make_record, quantization="fp16"), *slower(make_record, quantization="int8"), *vague)

@@ -53,4 +53,7 @@ def test_the_one_of_many_that_fails_is_corrected(compared):
 def test_what_is_undecided_leaves_no_verdict_but_a_condition(compared):
     assert judge_comparisons(settle(compared((0.001, 1.0), (0.2, 0.3))))[0] == "inconclusive"
     assert judge_comparisons(settle(compared((1.0, 0.001), (0.2, 0.3))))[0] == "inconclusive"
-    assert judge_comparisons(settle(compared((0.001, 1.0), (0.2, 0.3), (1.0, 0.001))))[0] == "conditional"
+    verdict, condition, _ = judge_comparisons(settle(compared((0.001, 1.0), (0.2, 0.3), (1.0, 0.001))))
+    assert verdict == "conditional"
+    assert condition is not None
+    assert condition == "at batch size 1; not at batch size 3; undecided in 1"

@@ -6,6 +6,7 @@ import pytest
 from lives import life
 
 from lorabench.analysis.claims.conditions import condition, decide, facts, in_order, labels, listed
+from lorabench.case import Adapter
 
 
 def at(**settings):
@@ -109,3 +110,11 @@ def test_the_order_of_a_shuffled_run_does_not_show(make_record):
 
 def test_listed():
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "a", "c"], "or")] == ["a", "a and b", "a, b or c"]
+
+
+def test_a_label_has_room_for_the_adapted_modules(make_record):
+    records = [
+        make_record(case={"adapter": Adapter(rank=rank, target_modules=targets)})
+        for rank, targets in ((8, "all-linear"), (8, "all-linear"), (64, ("q_proj", "k_proj")), (8, ("query", "value")))
+    ]
+    assert labels(records)[1:] == ["bf16", "bf16 on q+k rank=64", "bf16 on query+value"]
