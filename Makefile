@@ -16,8 +16,10 @@ bench: $(VENV)/.installed  ## run the shipped scenarios on this machine and writ
 	exit $$code
 
 evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, into results/cpu/ (half an hour)
-	$(BIN)/lorabench run scenarios/ --out results/cpu/bench.jsonl --force
-	$(BIN)/lorabench run scenarios/learning/ --out results/cpu/learning.jsonl --force
+	$(BIN)/lorabench run scenarios/ --out results/evidence-bench.jsonl --force
+	$(BIN)/lorabench run scenarios/learning/ --out results/evidence-learning.jsonl --force
+	@# Not before both have run: records say whether git saw changes.
+	for name in bench learning; do mv results/evidence-$$name.jsonl results/cpu/$$name.jsonl; done
 
 # Where a GPU's machine has an interpreter with all that is needed: GPU_PYTHON=python3, and no environment is set up.
 GPU_PYTHON ?= $(BIN)/python
