@@ -88,7 +88,9 @@ def test_training_arms_that_are_timed_in_turn_keep_their_losses(case: Case) -> N
     both = [replace(case, gradient_checkpointing=mode, group="g") for mode in ("none", "non-reentrant")]
     plain, checkpointed = measure(*both, mode="timing")
     assert plain["observations"]["losses_from_step"] == 0
-    assert len(plain["observations"]["losses"]) == MEASURE.warmup + 1 + MEASURE.steps
+    # An untimed step goes before each timed one.
+    assert len(plain["observations"]["losses"]) == MEASURE.warmup + 2 * MEASURE.steps
+    assert plain["observations"]["turn_steps"] == 1
     # Recomputation repeats the same operations on the same numbers.
     assert plain["observations"]["losses"] == checkpointed["observations"]["losses"]
     assert [len(samples) for samples in plain["latency"].values()] == [MEASURE.steps] * 4
