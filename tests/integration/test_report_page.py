@@ -93,6 +93,13 @@ def url(folder, results) -> str:
     return page.as_uri()
 
 
+SAME_ROW_AS_BEFORE = """() => {
+  const row = document.querySelector(".tabulator-row"), before = window.rowBefore;
+  window.rowBefore = row;
+  return row === before;
+}"""
+
+
 @pytest.fixture
 def visit(browser, url) -> Iterator[Callable[..., Page]]:
     """Opens the page; when the test is over, there must have been no error and no request."""
@@ -110,6 +117,8 @@ def visit(browser, url) -> Iterator[Callable[..., Page]]:
         page.on("request", lambda request: trouble.append(request.url) if _is_foreign(request.url) else None)
         page.goto(url + fragment)
         page.wait_for_selector(".tabulator-row")
+        # The table draws its rows again when the page around it has found its size: a click on one that goes is lost.
+        page.wait_for_function(SAME_ROW_AS_BEFORE, polling=400)
         return page
 
     def _is_foreign(address: str) -> bool:
