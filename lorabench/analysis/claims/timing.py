@@ -2,8 +2,8 @@
 
 A round has a turn of every arm. What the machine does to one round it does to all of its arms, more or less, and so
 arms are compared within rounds, and rounds are what is counted: steps of one turn are no samples of their own.
-Where they were counted as such, means of merged and base models, which run nearly the same operators, came out as
-different for certain in 5 of 22 comparisons of a CPU, and medians in 4; at a risk of 5%, one is to be expected.
+Where they were counted as such, means of merged and base models that run the same operators came out as different for
+certain in 4 of 20 comparisons of a CPU, and medians in 3; at a risk of 5%, one is to be expected.
 """
 
 from __future__ import annotations
