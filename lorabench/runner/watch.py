@@ -80,12 +80,11 @@ class GpuWatch(NoWatch):
         if counted_s:
             state["throttled_s"] = counted_s
         self.notes.device |= state
-        slowed = [reason for reason in state.get("throttle_reasons", ()) if reason not in _HARMLESS_REASONS]
-        slowed += [
-            f"{reason} for {slow_s / timing_s:.0%} of the time"
-            for reason, slow_s in counted_s.items()
-            if slow_s > _THROTTLED_SHARE * timing_s
-        ]
+        long_s = {reason: slow_s for reason, slow_s in counted_s.items() if slow_s > _THROTTLED_SHARE * timing_s}
+        slowed = [f"{reason} for {slow_s / timing_s:.0%} of the time" for reason, slow_s in long_s.items()]
+        # Of what is counted, that it is so at this moment says no more.
+        at_last = set(state.get("throttle_reasons", ())) - _HARMLESS_REASONS - long_s.keys()
+        slowed += [reason for reason in state.get("throttle_reasons", ()) if reason in at_last]
         if slowed:
             self.notes.warnings.append(f"the GPU was slowed down while timed ({', '.join(slowed)})")
         now = gpu_use(self._nvml_index)
@@ -103,9 +102,8 @@ class GpuWatch(NoWatch):
             if time.monotonic() >= deadline:
                 left_bytes = max(0, now.used_bytes - before.used_bytes)
                 self.notes.device["left_bytes"] = left_bytes
-                left = (
-                    f"{left_bytes / 2**20:.0f} MiB more than before stayed in use on the GPU after the case had ended"
-                )
+                more = _describe(GpuUse(now.pids - before.pids, left_bytes))
+                left = f"{more} more than before stayed in use on the GPU after the case had ended"
                 self.notes.warnings.append(left)
                 self._warn(f"{left}: the case left a process there, or another one came")
                 return

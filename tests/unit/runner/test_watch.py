@@ -140,6 +140,15 @@ def test_throttling_between_the_readings_is_told_by_its_share_of_the_pass(watch,
         assert "thermal slowdown for 25% of the time" in watching.notes.warnings[0]
 
 
+def test_what_is_counted_is_not_told_twice(watch, driver):
+    state = {**COOL, "throttle_reasons": ["power cap", "power brake"]}
+    watching = watch(state=state, throttled_s=[{"power cap": 30.0}, {"power cap": 39.0}])
+    through(watching, TIMING, RESULT, driver=driver)
+    assert watching.notes.warnings == [
+        "the GPU was slowed down while timed (power cap for 90% of the time, power brake)"
+    ]
+
+
 def test_who_comes_while_a_case_is_timed_is_told(watch, driver):
     watching = watch(use=[IDLE, GpuUse(frozenset({70, 71}), 900 * MIB)])
     through(watching, TIMING, RESULT, driver=driver)
@@ -169,7 +178,10 @@ def test_what_stays_is_told_after_a_bounded_wait(watch, driver, said, pids):
     assert sum(wait(watching, driver)) == pytest.approx(GONE_WITHIN_S)
     assert driver.asked < 50
     assert watching.notes.device == {"left_bytes": 500 * MIB}
-    assert "500 MiB" in watching.notes.warnings[0]
+    [warning] = watching.notes.warnings
+    assert warning.startswith(
+        "1 process, 500 MiB more than before stayed" if pids else "500 MiB more than before stayed"
+    )
     assert len(said) == 1
 
 
