@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
-from transformers import GgufConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lorabench.case import Case
 from lorabench.errors import DeviceError
 from lorabench.model.architecture import auto_class, gguf_folder_and_file, one_line, resolve_config
 from lorabench.model.outliers import derived_shares, measured_shares, set_shares
+from lorabench.model.packaged import read_weights
 from lorabench.model.quantization import quantization_config, quantizing, weight_dtype
 from lorabench.model.weights import holds_values, random_weights
 
@@ -106,19 +106,9 @@ def _tell_outliers(model: PreTrainedModel, skeleton: PreTrainedModel, case: Case
 def _from_gguf(
     case: Case, config: PreTrainedConfig, torch_device: torch.device, folder: str, file: str
 ) -> PreTrainedModel:
-    """transformers does not quantize what it reads from GGUF, so the dense weights pass through the host."""
-    with one_line(f"model {case.model}"), redirect_stderr(io.StringIO()):  # a progress bar that nothing switches off
-        dense = auto_class(case, config).from_pretrained(
-            folder,
-            config=config,
-            gguf_file=file,
-            dtype=weight_dtype(case),
-            device_map={"": "cpu"},
-            quantization_config=GgufConfig(dequantize=True),
-        )
-    tied = dense.all_tied_weights_keys
-    weights = {name: weight.data for name, weight in dense.named_parameters() if name not in tied}
-    return _load(case, type(dense), config, weights, torch_device)
+    with one_line(f"model {case.model}"):
+        model_class, weights = read_weights(auto_class(case, config), config, folder, file, weight_dtype(case))
+    return _load(case, model_class, config, weights, torch_device)
 
 
 def _from_checkpoint(

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from lorabench.case import Case
 from lorabench.model.architecture import gguf_folder_and_file, one_line
+from lorabench.model.packaged import read_tokenizer
 
 
 def load_tokenizer(case: Case, *, trust_remote_code: bool = False) -> Any:
@@ -19,6 +20,5 @@ def load_tokenizer(case: Case, *, trust_remote_code: bool = False) -> Any:
     packaged = gguf_folder_and_file(case)
     with one_line(f"tokenizer of {case.model}"):
         if packaged is not None:
-            folder, file = packaged
-            return AutoTokenizer.from_pretrained(folder, gguf_file=file)
+            return read_tokenizer(*packaged)
         return AutoTokenizer.from_pretrained(case.model, trust_remote_code=trust_remote_code)

@@ -1,9 +1,9 @@
 """Temporary folders of jobs, removed whatever becomes of the processes. Standard library only.
 
 A job's files lie in a folder that the server makes for it and removes when the job's process has ended, by whatever
-signal. A server that is itself killed leaves its job's folder behind; the next server to start removes it. It knows
-which are left behind by their locks: the kernel lets go of a lock when the last process that holds it is gone, in
-whatever container it ran.
+signal; what jobs share lies in one that the server removes at its own end. A server that is killed leaves both behind;
+the next server to start removes them. It knows which are left behind by their locks: the kernel lets go of a lock when
+the last process that holds it is gone, in whatever container it ran.
 """
 
 from __future__ import annotations

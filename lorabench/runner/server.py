@@ -40,6 +40,7 @@ from lorabench.runner.preload import (
     why_not_fork,
 )
 from lorabench.runner.scratch import scratch_folder, sweep, use_for_temporary_files
+from lorabench.shared_folder import share
 
 DEFAULT_WORKER = "lorabench.runner.worker:run_job"
 
@@ -234,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_all(options.responses, encode(hello))
     # From here on a closed pipe tells of the parent's death, and the thread that started the server may end.
     child.outlive_parent_thread()
-    with contextlib.suppress(ParentGoneError):
+    with contextlib.suppress(ParentGoneError), scratch_folder() as folder:
+        share(folder)
         server.serve()
 
 

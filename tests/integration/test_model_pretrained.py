@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from lorabench.case import Case
+from lorabench.model import packaged
 from lorabench.model.architecture import gguf_folder_and_file
 from lorabench.model.build import build_base
 from lorabench.model.tokenizer import load_tokenizer
+from lorabench.shared_folder import share
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. Water boils at one hundred degrees Celsius at sea level, and "
@@ -53,3 +55,54 @@ def test_the_packaged_model() -> None:
     # A model that knows nothing loses log(49152) = 10.8 nats a token; this one knows such sentences well.
     assert losses["fp32"] < 3.5
     assert losses["int8"] == pytest.approx(losses["fp32"], rel=0.1)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LORABENCH_SHARED_FOLDER", "")
+    share(tmp_path)
+    return tmp_path
+
+
+def state(quantization: str) -> dict[str, torch.Tensor]:
+    return build_base(case(quantization), torch.device("cpu")).state_dict()
+
+
+@pytest.mark.slow
+def test_unpacked_for_all_jobs_it_is_the_same_model(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked = {quantization: state(quantization) for quantization in ("fp32", "fp16", "int8")}
+    ids = load_tokenizer(case("fp32"))(TEXT)["input_ids"]
+    assert {path.name for path in shared.iterdir()} == {"weights.safetensors", "tokenizer"}
+    monkeypatch.delenv("LORABENCH_SHARED_FOLDER")
+    for quantization, found in unpacked.items():
+        expected = state(quantization)
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor), name
+    assert load_tokenizer(case("fp32"))(TEXT)["input_ids"] == ids
+
+
+def test_what_is_unpacked_is_read_once(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(packaged, "_tokenizer_of", lambda *_: made.append(1) or Made())
+    monkeypatch.setattr(packaged.AutoTokenizer, "from_pretrained", lambda path: Path(path).read_text())
+    assert [packaged.read_tokenizer("folder", "file") for _ in range(3)] == ["a tokenizer"] * 3
+    assert made == [], "it is not made in this process"
+    assert [path.name for path in shared.iterdir()] == ["tokenizer"]
+
+
+class Made:
+    def save_pretrained(self, path: Path) -> None:
+        assert not path.with_name("tokenizer").exists()
+        path.write_text("a tokenizer")
+
+
+def test_where_it_cannot_be_unpacked_every_job_reads_the_file(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unwritable:
+        def save_pretrained(self, path: Path) -> None:
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr(packaged, "_tokenizer_of", lambda *_: Unwritable())
+    assert isinstance(packaged.read_tokenizer("folder", "file"), Unwritable)
+    assert list(shared.iterdir()) == []

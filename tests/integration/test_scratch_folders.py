@@ -63,7 +63,9 @@ def test_nothing_is_left_of_a_job(root, behave, behaviour, options):
     with launcher:
         [record] = launcher.run([Work((behave(behaviour, timeout_s=timeout_s),))])
         assert record.status in ("failed", "timeout")
-        assert left(root) == []
+        [shared] = root.iterdir()
+        assert list(shared.iterdir()) == [], "the server's own, for what its jobs share"
+    assert left(root) == []
     if behaviour == "hang-asleep":
         # The others may be over before anyone looks.
         assert watcher.seen[0].parts[-3].startswith("lorabench-job-")
@@ -82,7 +84,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(root, behave):
     with launcher:
         [lost] = launcher.run([Work((behave("kill-server"),))])
         assert lost.error.type == "ServerDied"
-        assert len(left(root)) == 1
+        assert len(left(root)) == 2, "the job's, and the one that the server's jobs shared"
         [after] = launcher.run([Work((behave("work", number=1),))])
         assert after.status == "ok"
     assert left(root) == []
