@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-DeviceChoice = Literal["auto", "cpu", "cuda", "fake"]
+_DEVICES = ("auto", "cpu", "cuda", "fake")
+
+
+def _device(text: str) -> str:
+    if text in _DEVICES or re.fullmatch(r"cuda:[0-9]{1,4}", text):
+        return text
+    several = "; run takes several as --devices" if "," in text else ""
+    raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, _DEVICES))}, 'cuda:N'{several}.")
 
 
 def _presets(incomplete: str) -> list[str]:
@@ -35,7 +43,14 @@ Select = Annotated[
     typer.Option("-k", metavar="EXPR", help="Only cases whose name matches, as in pytest: 'int8 and not reentrant'."),
 ]
 Device = Annotated[
-    DeviceChoice, typer.Option("--device", help="Where to run; auto is cuda where there is a GPU, else cpu.")
+    str,
+    typer.Option(
+        "--device",
+        parser=_device,
+        metavar="[auto|cpu|cuda|cuda:N|fake]",
+        help="Where to run; auto is cuda where there is a GPU, else cpu.",
+        autocompletion=lambda incomplete: [name for name in _DEVICES if name.startswith(incomplete)],
+    ),
 ]
 Devices = Annotated[
     str | None,

@@ -96,6 +96,8 @@ def test_each_command_explains_itself(cli, command):
         (["run"], ["Missing argument"]),
         (["run", "--devce", "cpu"], ["--devce", "--device"]),
         (["run", "x.yaml", "--device", "gpu"], ["--device", "gpu", "cpu"]),
+        (["run", "x.yaml", "--device", "cuda:0,cuda:1"], ["--device", "cuda:0,cuda:1", "--devices"]),
+        (["run", "x.yaml", "--device", "cuda:99"], ["--device", "cuda:99", "no such GPU"]),
         (["run", "x.yaml", "--devices", "cpu,cpu"], ["--devices", "cpu twice"]),
         (["run", "x.yaml", "--devices", "cpu", "--device", "cpu"], ["--devices", "--device"]),
         (["run", "x.yaml", "--set"], ["--set"]),
