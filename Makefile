@@ -53,6 +53,7 @@ evidence-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/, predict
 # The same files from the same results, byte for byte.
 reports: $(VENV)/.installed  ## write the committed reports anew from the committed results
 	$(BIN)/lorabench report results/h100/*.jsonl --out reports/h100
+	$(BIN)/lorabench report results/h200/*.jsonl --out reports/h200
 	$(BIN)/lorabench report results/cpu/*.jsonl --out reports/cpu
 
 test: lint $(VENV)/.pretrained $(VENV)/h100/.installed  ## all that CI runs: lint, types, tests
