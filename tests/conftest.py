@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MIB = 2**20
+
+TESTS = Path(__file__).parent
+NEED_A_GPU = frozenset(
+    {
+        *TESTS.glob("gpu/test_*.py"),
+        *(path for path in TESTS.glob("benchmarks/test_*.py") if path.name != "test_report.py"),
+        TESTS / "unit/device/test_cuda.py",
+    }
+)
+"""Where the tests marked ``gpu`` are."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` nothing else is imported: bitsandbytes opens CUDA when it is, and the GPU would be in use."""
+    if config.getoption("markexpr") != "gpu":
+        return None
+    return None if any(path.is_relative_to(collection_path) for path in NEED_A_GPU) else True
 
 
 @pytest.fixture

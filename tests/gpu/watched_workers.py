@@ -1,4 +1,7 @@
-"""Workers for the fork server that run a case as the package's own does, and watch it or confine it."""
+"""Workers for the fork server that run a case as the package's own does, and watch it or confine it.
+
+What opens CUDA when it is imported is imported in the worker: tests read names from here.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from lorabench.measure.attribution.mode import AttributionMode
-from lorabench.runner import worker
 from lorabench.runner.job import Emit, Job
 
 CAPACITY_FILE_VARIABLE = "LORABENCH_TEST_CAPACITY_FILE"
@@ -20,6 +21,8 @@ def on_smaller_card(job: Job, emit: Emit) -> None:
     """On a GPU whose allocator gets the bytes that the capacity file says, and no more."""
     import torch
 
+    from lorabench.runner import worker
+
     # cudaMemGetInfo's total is what the allocator multiplies the fraction by (setMemoryFraction).
     _, total_bytes = torch.cuda.mem_get_info()
     capacity_bytes = int(Path(os.environ[CAPACITY_FILE_VARIABLE]).read_text(encoding="utf-8"))
@@ -29,14 +32,17 @@ def on_smaller_card(job: Job, emit: Emit) -> None:
 
 def list_operators(job: Job, emit: Emit) -> None:
     """Puts ``operators`` into the observations: of the first step that is followed, each with the bytes it makes."""
+    from lorabench.measure.attribution.mode import AttributionMode
+    from lorabench.runner import worker
+
     steps: list[list[tuple[str, int]]] = []
     initialise, dispatch = AttributionMode.__init__, AttributionMode.__torch_dispatch__
 
-    def begin(self: AttributionMode, *args: Any, **kwargs: Any) -> None:
+    def begin(self: Any, *args: Any, **kwargs: Any) -> None:
         initialise(self, *args, **kwargs)
         steps.append([])
 
-    def note(self: AttributionMode, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def note(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         lives, before = self._ledger.lives, self._ledger.number
         born = len(lives)
         result = dispatch(self, func, types, args, kwargs)
