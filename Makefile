@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bench evidence-cpu evidence-gpu reports test test-gpu gate benchmarks lint format
+.PHONY: help bench evidence-cpu evidence-gpu records-gpu reports test test-gpu gate benchmarks lint format
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,7 +28,9 @@ GPU_READY := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.pretrained)
 EVIDENCE ?= gpu-
 GPU_CARD = $(GPU_PYTHON) -c 'from lorabench.catalog import CARDS; from lorabench.nvml import visible_gpus; \
 	print(*(card.name for card in CARDS.values() if card.product == visible_gpus()[0].name))'
-GPU_RUN = $(GPU_PYTHON) -m lorabench run --device cuda --resume --out results/$(EVIDENCE)
+# Of several GPUs of one model: GPUS=cuda:0,cuda:1.
+GPUS ?= cuda
+GPU_RUN = $(GPU_PYTHON) -m lorabench run --devices $(GPUS) --resume --out results/$(EVIDENCE)
 GPU_PREDICT = $(GPU_PYTHON) -m lorabench predict --gpu $$card --resume --out results/$(EVIDENCE)predicted.jsonl
 # Exit code 4 comes after all have run: that a case is too large is evidence, too.
 ALL_RAN := || [ $$? -eq 4 ]
@@ -37,12 +39,14 @@ LIFECYCLES := $(addprefix scenarios/,adapter-count.yaml lifecycle-bias.yaml life
 STEPS := $(filter-out $(LIFECYCLES),$(wildcard scenarios/*.yaml))
 ACCURACY := tests/gpu/accuracy.yaml tests/gpu/accuracy-infer.yaml
 
-evidence-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/, predict them, write reports/gpu/; goes on if stopped (1.5 h)
+records-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/; goes on if stopped (1 h)
 	$(GPU_RUN)scenarios.jsonl $(STEPS) $(ALL_RAN)
 	$(GPU_RUN)lifecycle.jsonl $(LIFECYCLES) $(ALL_RAN)
 	$(GPU_RUN)large.jsonl scenarios/large/ $(ALL_RAN)
 	$(GPU_RUN)learning.jsonl scenarios/learning/ $(ALL_RAN)
 	$(GPU_RUN)accuracy.jsonl $(ACCURACY) $(ALL_RAN)
+
+evidence-gpu: records-gpu  ## the same, then predict what has run and write reports/gpu/ (1.5 h)
 	@card=$$($(GPU_CARD)); \
 	if [ -z "$$card" ]; then \
 		echo "make evidence-gpu: nothing is predicted, for lorabench/catalog/cards.py does not have this GPU" >&2; exit; \
