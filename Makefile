@@ -15,7 +15,7 @@ bench: $(VENV)/.installed  ## run the shipped scenarios on this machine and writ
 	case $$code in 0|4) $(BIN)/lorabench report "$$out" $(wildcard results/cpu/*.jsonl) --out reports || exit $$?;; esac; \
 	exit $$code
 
-evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, into results/cpu/ (half an hour)
+evidence-cpu: $(VENV)/.pretrained  ## run all scenarios, those on learning too, into results/cpu/ (20 minutes)
 	$(BIN)/lorabench run scenarios/ --out results/evidence-bench.jsonl --force
 	$(BIN)/lorabench run scenarios/learning/ --out results/evidence-learning.jsonl --force
 	@# Not before both have run: records say whether git saw changes.

@@ -133,6 +133,11 @@ class Glance:
         return chapters(self.cards)
 
     @property
+    def tells_predicted(self) -> bool:
+        """Whether predicted verdicts must be marked: where the report has measured ones, too, or other devices."""
+        return self.device is not None or any(card.primary.verdict.scope.source != "predicted" for card in self.cards)
+
+    @property
     def counts(self) -> Mapping[Judgement, int]:
         return counts(self.cards)
 

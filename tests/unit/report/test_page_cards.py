@@ -8,7 +8,7 @@ import pytest
 from report_material import CPU, GPU, PREDICTED, claim, verdicts
 
 from lorabench.analysis.claims.claim import Finding, Verdict
-from lorabench.report.page.cards import cards, chapters, counts
+from lorabench.report.page.cards import Glance, cards, chapters, counts
 
 FRESH_GPU = replace(GPU, committed=False)
 OLD_CPU = replace(CPU, committed=True)
@@ -47,6 +47,19 @@ def test_counts_are_of_primary_verdicts_and_name_all_judgements():
         "inconclusive": 1,
         "not tested": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("scopes", "device", "told"),
+    [
+        ([PREDICTED, GPU], None, True),
+        ([PREDICTED, PREDICTED], None, False),
+        ([PREDICTED, PREDICTED], "NVIDIA H100", True),
+    ],
+)
+def test_predicted_verdicts_are_marked_unless_there_are_no_others(scopes, device, told):
+    made = cards([Verdict(claim(name, "2", "A"), scope, TESTED) for name, scope in zip("ab", scopes, strict=True)])
+    assert Glance(device, made).tells_predicted is told
 
 
 def test_chapters_go_by_where_the_advice_is_given_last():
