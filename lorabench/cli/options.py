@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-_DEVICES = ("auto", "cpu", "cuda", "fake")
+DEVICE_CHOICES = ("auto", "cpu", "cuda", "fake")
 
 
 def _device(text: str) -> str:
-    if text in _DEVICES or re.fullmatch(r"cuda:[0-9]{1,4}", text):
+    if text in DEVICE_CHOICES or re.fullmatch(r"cuda:[0-9]{1,4}", text):
         return text
     several = "; run takes several as --devices" if "," in text else ""
-    raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, _DEVICES))}, 'cuda:N'{several}.")
+    raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, DEVICE_CHOICES))}, 'cuda:N'{several}.")
 
 
 def _presets(incomplete: str) -> list[str]:
@@ -49,7 +49,7 @@ Device = Annotated[
         parser=_device,
         metavar="[auto|cpu|cuda|cuda:N|fake]",
         help="Where to run; auto is cuda where there is a GPU, else cpu.",
-        autocompletion=lambda incomplete: [name for name in _DEVICES if name.startswith(incomplete)],
+        autocompletion=lambda incomplete: [name for name in DEVICE_CHOICES if name.startswith(incomplete)],
     ),
 ]
 Devices = Annotated[
