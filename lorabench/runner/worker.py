@@ -14,6 +14,7 @@ from lorabench.measure.attribution.attribution import Attribution
 from lorabench.measure.attribution.blocks import blocks_of
 from lorabench.measure.ceilings import measure_ceilings
 from lorabench.measure.phases import UnobservedPhases
+from lorabench.model.packaged import must_unpack, unpack
 from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
@@ -37,6 +38,10 @@ from lorabench.workload.protocol import Workload
 
 def run_job(job: Job, emit: Emit) -> None:
     """Run ``job`` and tell phases and results through ``emit``; a fault of the case is a result, not an exception."""
+    case = job.cases[0]
+    if must_unpack(case):
+        Teller(emit).enter("unpack")
+        unpack(case)
     if job.estimates:
         held = HeldBack(emit)
         _run(job, held)

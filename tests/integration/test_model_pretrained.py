@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -12,6 +14,7 @@ from lorabench.case import Case
 from lorabench.model import packaged
 from lorabench.model.architecture import gguf_folder_and_file
 from lorabench.model.build import build_base
+from lorabench.model.packaged import must_unpack, unpack
 from lorabench.model.tokenizer import load_tokenizer
 from lorabench.shared_folder import share
 
@@ -68,11 +71,18 @@ def state(quantization: str) -> dict[str, torch.Tensor]:
     return build_base(case(quantization), torch.device("cpu")).state_dict()
 
 
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
+
+
 @pytest.mark.slow
 def test_unpacked_for_all_jobs_it_is_the_same_model(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert must_unpack(case("fp32"))
+    unpack(case("fp32"))
+    assert not must_unpack(case("int8"))
+    assert names(shared) == {f"SmolLM2-135M-Instruct.Q4_1/{name}" for name in ("weights.safetensors", "tokenizer")}
     unpacked = {quantization: state(quantization) for quantization in ("fp32", "fp16", "int8")}
     ids = load_tokenizer(case("fp32"))(TEXT)["input_ids"]
-    assert {path.name for path in shared.iterdir()} == {"weights.safetensors", "tokenizer"}
     monkeypatch.delenv("LORABENCH_SHARED_FOLDER")
     for quantization, found in unpacked.items():
         expected = state(quantization)
@@ -83,26 +93,27 @@ def test_unpacked_for_all_jobs_it_is_the_same_model(shared: Path, monkeypatch: p
     assert load_tokenizer(case("fp32"))(TEXT)["input_ids"] == ids
 
 
-def test_what_is_unpacked_is_read_once(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(packaged, "_tokenizer_of", lambda *_: made.append(1) or Made())
-    monkeypatch.setattr(packaged.AutoTokenizer, "from_pretrained", lambda path: Path(path).read_text())
-    assert [packaged.read_tokenizer("folder", "file") for _ in range(3)] == ["a tokenizer"] * 3
-    assert made == [], "it is not made in this process"
-    assert [path.name for path in shared.iterdir()] == ["tokenizer"]
+def test_only_what_comes_in_a_package_is_unpacked(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not must_unpack(replace(case("fp32"), weights="random"))
+    assert not must_unpack(replace(case("fp32"), model=str(shared)))
+    # A preset without weights is refused where it is built, not here.
+    assert not must_unpack(replace(case("fp32"), model="llama-2-7b"))
+    monkeypatch.delenv("LORABENCH_SHARED_FOLDER")
+    assert not must_unpack(case("fp32"))
 
 
-class Made:
-    def save_pretrained(self, path: Path) -> None:
-        assert not path.with_name("tokenizer").exists()
-        path.write_text("a tokenizer")
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_where_it_cannot_be_unpacked_every_job_reads_the_file(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    def fail(*_: object) -> None:
+        time.sleep(seconds)
+        raise OSError("No space left on device")
 
-
-def test_where_it_cannot_be_unpacked_every_job_reads_the_file(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Unwritable:
-        def save_pretrained(self, path: Path) -> None:
-            raise OSError("No space left on device")
-
-    monkeypatch.setattr(packaged, "_tokenizer_of", lambda *_: Unwritable())
-    assert isinstance(packaged.read_tokenizer("folder", "file"), Unwritable)
-    assert list(shared.iterdir()) == []
+    monkeypatch.setattr(packaged, "_WITHIN_S", 1)
+    monkeypatch.setattr(packaged, "_dequantized", fail)
+    monkeypatch.setattr(packaged, "_tokenizer_of", lambda *_: "read from the file")
+    unpack(case("fp32"))
+    assert names(shared) == set()
+    assert not must_unpack(case("fp32")), "once is enough"
+    assert load_tokenizer(case("fp32")) == "read from the file"

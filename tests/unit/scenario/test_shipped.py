@@ -154,10 +154,10 @@ def test_what_claims_of_the_guide_need(device: str) -> None:
 
 
 def test_learning_is_from_real_text_with_several_seeds() -> None:
-    for name in ("alpha", "int8-preparation"):
+    for name, seeds in (("alpha", 3), ("int8-preparation", 8)):
         cases = LEARNING["cpu"][name].cases
         assert {(case.weights, case.data) for case in cases} == {("pretrained", "text")}
-        assert {case.seed for case in cases} == {0, 1, 2}
+        assert {case.seed for case in cases} == set(range(seeds))
     assert {case.learning_rate for case in LEARNING["cpu"]["alpha"].cases} == {1e-3}
     [schemes] = LEARNING["cpu"]["schemes"].cases
     assert (schemes.task, schemes.weights, schemes.quantization) == ("lifecycle", "pretrained", "int8")
@@ -197,8 +197,8 @@ def test_cuda_cases_are_of_real_models() -> None:
     for case in all_cases("cuda"):
         assert "tiny" not in case.model
         if case.task != "lifecycle":
-            # In a group each timed step has an untimed one before it.
-            assert case.measure.steps == (16 if case.task == "infer" else 20 if case.group else 30)
+            # In a group each timed step has an untimed one before it; adapter-state's are the longest.
+            assert case.measure.steps == (16 if case.scenario == "adapter-state" else 20 if case.group else 40)
 
 
 def test_large_cases_are_of_7b_and_fit_a_gpu_of_80_gb() -> None:
