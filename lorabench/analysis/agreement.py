@@ -80,13 +80,19 @@ def _both_sides(
     return found
 
 
+_OF_TIMES = ("turn_steps", "timing_stages_s", "launch_bound")
+"""Observations without which times are read as something else: how long a turn is, and which arms share a process."""
+
+
 def _with_times_of(measured: Record, predicted: Record) -> Record:
     """``predicted`` lined up like ``measured``: of one key, settings that do not apply may differ by scenario."""
+    of_times = {name: measured.observations[name] for name in _OF_TIMES if name in measured.observations}
     return replace(
         predicted,
         case=measured.case,
         latency=measured.latency,
         tokens_per_s=measured.tokens_per_s,
+        observations={**predicted.observations, **of_times},
         group=measured.group,
         repeat=measured.repeat,
     )

@@ -11,6 +11,7 @@ import pytest
 from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
 from lorabench.analysis.claims.claim import Claim, Finding, Scope
 from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.timing import in_rounds
 from lorabench.record import Memory, RecordDevice
 
 CARD = "NVIDIA H100 80GB HBM3"
@@ -121,3 +122,18 @@ def test_predicted_bytes_come_with_the_measured_times_and_every_repeat(sides):
     assert (one.cases, one.predicted.effect) == (1, 20)
     assert one.measured.summary == "[('measured', 0), ('measured', 1)]"
     assert one.predicted.summary == "[('predicted', 0), ('predicted', 1)]"
+
+
+def test_times_are_read_as_the_measured_ones_are(sides):
+    """Turns of one step, of arms of one process: without being told so, four samples would be one round."""
+
+    def in_turn(evidence: Evidence) -> Finding:
+        [timed] = in_rounds(evidence.records, "step")
+        return Finding("supported", "", n=len(timed.rounds_s))
+
+    measured, predicted = sides({1: 10}, {1: 20})
+    [record] = measured.records
+    step = replace(record.latency["step"], samples_s=(0.1, 0.2, 0.3, 0.4))
+    told = replace(record, latency={"step": step}, observations={**record.observations, "turn_steps": 1})
+    [one] = agreements([Evidence(MEASURED, (told,)), predicted], [claim(in_turn)])
+    assert (one.measured.n, one.predicted.n) == (4, 4)
