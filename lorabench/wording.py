@@ -1,4 +1,4 @@
-"""Pieces of messages: the nearest valid name, a count, and what strangers wrote made safe to print on one line."""
+"""Pieces of messages: the nearest valid name, a count, days, and strangers' text made safe to print on one line."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 case``, ``1,000 cases``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def days(starts: Iterable[str]) -> str | None:
+    """The days of ISO times, from the first to the last: ``2026-01-02 to 2026-01-04``, or one. None of none.
+
+    Days need no time zone to be read.
+    """
+    found = sorted(start[:10] for start in starts)
+    if not found:
+        return None
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
 
 
 def shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from lorabench.analysis.comparison import EXACT, Comparison, Direction, Metric, 
 from lorabench.record import Record
 from lorabench.report.page.quantities import ABSENT, number, quantity
 from lorabench.report.terminal import in_order, labels, mib, milliseconds
-from lorabench.wording import counted, one_line
+from lorabench.wording import counted, days, one_line
 
 LEGEND = (
     "memory in MiB, times in ms; ± is the wider half of the median's 95% interval; ~ marks unstable times; "
@@ -165,6 +165,5 @@ def beyond_memory(comparison: Comparison) -> list[str]:
 
 def side_line(name: str, records: Sequence[Record], devices: Iterable[str]) -> str:
     where = ", ".join(dict.fromkeys(devices)) or "nowhere"
-    days = sorted({record.started_at[:10] for record in records})
-    when = f", {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "") if days else ""
-    return one_line(f"{name} ({counted(len(records), 'record')}, {where}{when})")
+    when = days(record.started_at for record in records)
+    return one_line(f"{name} ({counted(len(records), 'record')}, {where}{f', {when}' if when else ''})")

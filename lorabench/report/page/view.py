@@ -13,6 +13,7 @@ from lorabench.report.page.estimated import Estimated, Told, estimated, told
 from lorabench.report.page.material import Material, by_device, devices, on_each
 from lorabench.report.page.roofs import Roofs, roofs
 from lorabench.report.page.scenarios import Panel, left_out, panels
+from lorabench.wording import days
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class View:
-    """``when`` is the time of the newest record that was made here, or of the newest at all.
+    """``when`` has the days of the records that were made here, or of all.
 
     Where records are of ``several`` devices, what sums up their numbers has a part for each, and ``panels_left_out_on``
     says how many are of which.
@@ -78,7 +79,7 @@ def view(material: Material) -> View:
         cases=len({entry.record.key for entry in material.entries}),
         committed=sum(entry.committed for entry in material.entries),
         timed=_timed(material),
-        when=_newest(material),
+        when=_when(material),
     )
 
 
@@ -87,8 +88,7 @@ def _timed(material: Material) -> tuple[Timed, ...]:
     return tuple(Timed(device, round(100 * share)) for device, share in shares if share is not None)
 
 
-def _newest(material: Material) -> str | None:
-    """The day, which needs no time zone to be read."""
+def _when(material: Material) -> str | None:
+    """Of what was made here, if anything was: evidence that is committed may be old."""
     fresh = [entry.record.started_at for entry in material.entries if not entry.committed]
-    times = fresh or [entry.record.started_at for entry in material.entries]
-    return max(times)[:10] if times else None
+    return days(fresh or [entry.record.started_at for entry in material.entries])
