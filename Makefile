@@ -51,7 +51,7 @@ evidence-gpu: records-gpu  ## the same, then predict what has run and write repo
 	if [ -z "$$card" ]; then \
 		echo "make evidence-gpu: nothing is predicted, for lorabench/catalog/cards.py does not have this GPU" >&2; exit; \
 	fi; \
-	$(GPU_PREDICT) $(STEPS) scenarios/large/ $(ACCURACY) $(ALL_RAN)
+	$(GPU_PREDICT) $(STEPS) scenarios/large/ scenarios/learning/ $(ACCURACY) $(ALL_RAN)
 	$(GPU_PYTHON) -m lorabench report results/$(EVIDENCE)*.jsonl --out reports/$(patsubst %-,%,$(EVIDENCE:%/=%))
 
 # The same files from the same results, byte for byte.

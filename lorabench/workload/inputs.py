@@ -27,7 +27,8 @@ def token_ids(case: Case, config: Any, device: torch.device, padding_side: Side)
     """
     vocabulary = config.get_text_config().vocab_size
     if case.data == "text" and case.task == "train":
-        ids = text_ids(case).to(device)
+        # A copy on every device: what computes nothing counts as memory of its own what is made there.
+        ids = text_ids(case).to(device, copy=True)
     else:
         generator = torch.Generator(device).manual_seed(case.seed)
         ids = torch.randint(vocabulary, (case.batch_size, case.sequence_length), generator=generator, device=device)

@@ -11,7 +11,7 @@ from lorabench.analysis.predicted import Comparison, compare, summarise
 from lorabench.results import read_results
 
 RESULTS = Path(__file__).parents[2] / "results"
-MEASURED = {"h100": ("scenarios", "accuracy", "llama-2-7b"), "h200": ("scenarios", "large")}
+MEASURED = {"h100": ("scenarios", "accuracy", "llama-2-7b"), "h200": ("scenarios", "large", "learning")}
 EXACT = {
     "h100": {
         (False, "static"): (131, 131),
@@ -22,12 +22,12 @@ EXACT = {
         (True, "peak reserved"): (59, 71),
     },
     "h200": {
-        (False, "static"): (32, 32),
-        (False, "peak allocated"): (32, 32),
-        (False, "peak reserved"): (28, 32),
-        (True, "static"): (14, 14),
-        (True, "peak allocated"): (11, 14),
-        (True, "peak reserved"): (13, 14),
+        (False, "static"): (56, 56),
+        (False, "peak allocated"): (56, 56),
+        (False, "peak reserved"): (43, 56),
+        (True, "static"): (32, 32),
+        (True, "peak allocated"): (11, 32),
+        (True, "peak reserved"): (31, 32),
     },
 }
 """By whether it is quantized and by quantity: how many to the byte, of how many."""
@@ -46,16 +46,17 @@ def comparisons(gpu: str) -> list[Comparison]:
 
 def test_all_that_was_measured_was_predicted(gpu, comparisons):
     measured = read_results(*(RESULTS / gpu / f"{name}.jsonl" for name in MEASURED[gpu])).records
-    assert {one.measured.key for one in comparisons} == {record.key for record in measured if record.status == "ok"}
+    ended_well = {record.key for record in measured if record.status == "ok" and record.case["task"] != "lifecycle"}
+    assert {one.measured.key for one in comparisons} == ended_well
 
 
 def test_no_prediction_is_farther_off_than_it_may_be(comparisons):
     assert [(one.quantity, one.measured.name) for one in comparisons if not one.within] == []
 
 
-def test_static_memory_is_exact_and_the_medians_are_too(comparisons):
+def test_static_memory_is_exact_and_half_of_all_errors_are_next_to_nothing(comparisons):
     for one in summarise(comparisons):
-        assert one.median_error == 0
+        assert one.median_error < 1e-4
         if one.quantity == "static":
             assert one.largest_error == 0
 

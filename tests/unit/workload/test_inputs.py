@@ -8,6 +8,8 @@ import torch
 from transformers import BertConfig, LlamaConfig, T5Config
 
 from lorabench.case import Adapter, Case
+from lorabench.device.fake import FakeDevice
+from lorabench.workload import inputs
 from lorabench.workload.inputs import IGNORED_LABEL, attention_mask, token_ids, training_inputs
 
 CPU = torch.device("cpu")
@@ -27,6 +29,17 @@ def test_ids_depend_on_the_seed_alone() -> None:
     assert not torch.equal(ids, token_ids(replace(CASE, seed=1), LLAMA, CPU, "right"))
     assert ids.shape == (3, 10)
     assert 0 <= ids.min() <= ids.max() < 64
+
+
+@pytest.mark.parametrize("data", ["random", "text"])
+def test_ids_take_the_same_memory_of_a_predicted_card(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of text come from the host."""
+    monkeypatch.setattr(inputs, "text_ids", lambda case: torch.tensor([[7] * 10] * 3))
+    device = FakeDevice()
+    with device.session():
+        ids = token_ids(replace(CASE, weights="pretrained", data=data), LLAMA, device.torch_device, "right")
+        assert ids.shape == (3, 10)
+        assert device.allocated_bytes() == 512
 
 
 @pytest.mark.parametrize(("padding", "padded"), [(0.05, 0), (0.1, 1), (0.25, 2), (0.5, 5), (0.999, 9), (1.0, 9)])
