@@ -22,9 +22,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Beside:
-    """``cases`` of ``device`` have both; ``summary`` has a row for each quantity, ``detail`` one for each number.
+    """``cases`` of ``device`` have both, each seed's by itself.
 
-    ``device`` is None where the report has no other.
+    ``summary`` has a row for each quantity, ``detail`` one for each number; ``device`` is None where the report has no
+    other.
     """
 
     device: str | None
@@ -49,7 +50,7 @@ def _beside(device: str | None, material: Material, comparisons: Sequence[Compar
     worst_first = sorted(comparisons, key=lambda one: abs(one.error) / (one.limit or 1e-9), reverse=True)
     return Beside(
         device=device,
-        cases=len({one.measured.key for one in comparisons}),
+        cases=len({(one.measured.key, one.measured.seed) for one in comparisons}),
         comparisons=tuple(comparisons),
         summary=table([_summary_row(one) for one in summarise(comparisons)], MOST_ROWS),
         detail=table([_row(one) for one in worst_first], MOST_ROWS),
