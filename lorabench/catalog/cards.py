@@ -99,6 +99,9 @@ CARDS: Mapping[str, Card] = {
 }
 """The cards by name."""
 
+COMPARED = frozenset({"H100", "H200"})
+"""Cards that took what was predicted for them: results/h100 and results/h200 have the measurements."""
+
 DEFAULT_CARD = CARDS["H100"]
 """What a prediction stands for unless another is named; the allow-list of kernels was audited for it."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lorabench.case import Case
-from lorabench.catalog import DEFAULT_CARD, Card
+from lorabench.catalog import COMPARED, Card
 from lorabench.device.fake import FakeDevice
 from lorabench.device.protocol import Device
 from lorabench.errors import DeviceError
@@ -126,7 +126,7 @@ def _head_size(case: Case, trust_remote_code: bool) -> int:
 
 def assumptions(card: Card) -> list[str]:
     """What a prediction for ``card`` takes from an H100 without knowing it to hold."""
-    if card is DEFAULT_CARD:
+    if card.name in COMPARED:
         return []
     before_ampere = (
         []

@@ -91,7 +91,8 @@ def test_a_case_that_fits_says_how_much_is_left() -> None:
     assert fits["reserved_bytes"] >= result["memory"]["peak_reserved_bytes"]
     assert fits["headroom_bytes"] == fits["usable_bytes"] - fits["reserved_bytes"]
     assert any("H100" in text for text in fits["assumptions"])
-    assert predict("fake:H100")["observations"]["fits"]["assumptions"] == []
+    for card in ("H100", "H200"):
+        assert predict(f"fake:{card}")["observations"]["fits"]["assumptions"] == []
 
 
 def test_cublas_workspaces_are_the_card_s() -> None:
