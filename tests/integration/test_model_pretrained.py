@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -119,3 +120,13 @@ def test_where_it_cannot_be_unpacked_every_job_reads_the_file(
     assert names(shared) == set(), "nothing unfinished takes up room"
     assert not must_unpack(case("fp32")), "once is enough"
     assert isinstance(load_tokenizer(case("fp32")), Tokenizer)
+
+
+def test_without_room_for_a_process_the_job_goes_on(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork() -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(packaged.os, "fork", no_fork)
+    unpack(case("fp32"))
+    assert names(shared) == set()
+    assert not must_unpack(case("fp32"))
