@@ -105,6 +105,11 @@ class Case:
         text = json.dumps(_canonical(applicable_settings(self)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
+    @property
+    def splits_outliers(self) -> bool:
+        """Whether int8 multiplies outlier columns apart: how many there are follows values, and so do bytes."""
+        return self.quantization == "int8" and self.int8_threshold > 0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; :func:`case_from_dict` takes it back."""
         return {**asdict(self), "axes": [[axis, value] for axis, value in self.axes]}

@@ -75,7 +75,7 @@ def _with_random_weights(
     skeleton = _skeleton(case, config, trust_remote_code)
     weights = random_weights(skeleton, torch_device, case.seed)
     model = _load(case, type(skeleton), skeleton.config, weights, torch_device)
-    if case.quantization == "int8" and case.int8_threshold > 0 and not holds_values(next(model.parameters())):
+    if case.splits_outliers and not holds_values(next(model.parameters())):
         _tell_outliers(model, skeleton, case, trust_remote_code)
     return model
 

@@ -80,7 +80,7 @@ def observe_step(model: nn.Module, case: Case) -> Iterator[StepObservation]:
         for name, parameter in parameters.items():
             handle = parameter.register_post_accumulate_grad_hook(_gradient_reader(arrived, name))
             stack.callback(handle.remove)
-        if case.quantization == "int8" and case.int8_threshold > 0:
+        if case.splits_outliers:
             for name, module in model.named_modules():
                 if isinstance(module, Linear8bitLt):
                     reader = _outlier_reader(seen.outlier_share, base_name(name), case.int8_threshold)

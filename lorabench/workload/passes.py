@@ -108,7 +108,14 @@ def attribution_pass(workload: Workload, blocks: Blocks, on_phase: OnPhase, memo
     """
     on_phase("attribution")
     inputs = [tensor for value in vars(workload).values() for tensor in tensors_in(value)]
-    subject = Subject(workload.step, workload.model, workload.optimizer, inputs, workload.shortened)
+    subject = Subject(
+        workload.step,
+        workload.model,
+        workload.optimizer,
+        inputs,
+        workload.shortened,
+        repeats=not workload.case.splits_outliers,
+    )
     return attribute(subject, blocks, memory, _nothing)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lorabench.measure.attribution.blocks import Blocks
 from lorabench.measure.attribution.lives import Ledger, Moment
-from lorabench.measure.attribution.observe import Subject, follow
+from lorabench.measure.attribution.observe import Followed, Subject, follow
 from lorabench.measure.attribution.summary import Peak, timeline
 from lorabench.measure.phases import OnPhase
 from lorabench.record import Memory
@@ -38,18 +38,10 @@ def attribute(subject: Subject, blocks: Blocks, memory: Memory, on_phase: OnPhas
         memory: the memory pass's, for the peak that the categories are to add up to.
     """
     whole = followed = follow(subject, blocks, on_phase)
-    moment = followed.ledger.peak()
+    moment = whole.ledger.peak()
     workspaces: frozenset[int] = frozenset()
     if blocks.can_capture:
-        for _ in range(_MOST_CAPTURES):
-            wanted = max(moment.number, 1)
-            with subject.shortened() if _is_in_first_phase(moment, whole.ledger) else nullcontext():
-                followed = follow(subject, blocks, on_phase, capture_at=wanted)
-            moment = followed.ledger.peak()
-            if moment.number == wanted:
-                break
-        # The list is of the operator asked for, whatever the last step's peak was.
-        moment = next((one for one in followed.ledger.moments if one.number == wanted), moment)
+        followed, moment = _capture(subject, blocks, on_phase, whole.ledger)
         workspaces = blocks.take_workspaces()
     ledger = followed.ledger
     workspace_bytes = blocks.workspace_bytes()
@@ -69,6 +61,32 @@ def attribute(subject: Subject, blocks: Blocks, memory: Memory, on_phase: OnPhas
         **_beyond(memory),
     }
     return Attribution(peak.categories, peak_bytes - attributed_bytes, details)
+
+
+def _capture(subject: Subject, blocks: Blocks, on_phase: OnPhase, whole: Ledger) -> tuple[Followed, Moment]:
+    """A step followed again, with the blocks listed at the peak of ``whole``; and the moment that the list is of.
+
+    Where steps repeat, that operator's counters alone are read, and that they are what they were is all there is to
+    check. Otherwise the peak may have moved, and is looked for again.
+    """
+    peak = whole.peak()
+    counted = not subject.repeats
+    for _ in range(_MOST_CAPTURES):
+        wanted = max(peak.number, 1)
+        with subject.shortened() if _is_in_first_phase(peak, whole) else nullcontext():
+            followed = follow(subject, blocks, on_phase, capture_at=wanted, counted=counted)
+        noted = {one.number: one for one in followed.ledger.moments}
+        moment = noted.get(wanted, peak)
+        if counted:
+            peak = followed.ledger.peak()
+            is_found = peak.number == wanted
+        else:
+            is_found = wanted in noted and moment.peak_bytes == peak.peak_bytes
+        if is_found:
+            break
+        counted = True
+    # The list is of the operator asked for, whatever the last step's peak was.
+    return followed, moment
 
 
 def _is_in_first_phase(moment: Moment, ledger: Ledger) -> bool:

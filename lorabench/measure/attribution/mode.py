@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,15 +21,20 @@ class AttributionMode(StorageMode):
     Args:
         capture_at: the number of the operator at whose highest moment ``blocks`` lists what it holds; its list is
             :attr:`captured`, beside the lives that were there.
+        counted: whether there is a moment after each operator that can take memory; without, after that one alone.
+            CUDA's counters cost a dictionary of all of them each time that they are read.
     """
 
-    def __init__(self, ledger: Ledger, blocks: Blocks, owners: Owners, capture_at: int | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, blocks: Blocks, owners: Owners, capture_at: int | None = None, *, counted: bool = True
+    ) -> None:
         super().__init__(_Deaths(ledger))
         self.captured: list[HeldBlock] | None = None
         self._ledger = ledger
         self._blocks = blocks
         self._owners = owners
         self._capture_at = capture_at
+        self._counted = counted
         self._operator = "held before"
         self._seeing: torch.Tensor | None = None
 
@@ -39,10 +45,10 @@ class AttributionMode(StorageMode):
             life = self.life_of(tensor)
             if life is not None and life.category is None:
                 life.category, life.owner = category, Owner(module)
-        ledger = self._ledger
-        self._blocks.before_operator()
-        self._note_moment()
-        ledger.tick += 1
+        if self._counted:
+            self._blocks.before_operator()
+            self._note_moment()
+        self._ledger.tick += 1
 
     def life_of(self, tensor: torch.Tensor) -> Life | None:
         """None for a storage that was never seen or lies elsewhere."""
@@ -61,12 +67,15 @@ class AttributionMode(StorageMode):
         ledger.number += 1
         self._operator = func._schema.name
         is_captured = ledger.number == self._capture_at
+        is_noted = is_captured or (self._counted and not _is_view(func))
         if is_captured:
             blocks.begin_capture()
-        blocks.before_operator()
+        if is_noted:
+            blocks.before_operator()
         result = func(*args, **kwargs) if kwargs else func(*args)
         self.see(result)
-        self._note_moment()
+        if is_noted:
+            self._note_moment()
         if is_captured:
             self.captured = blocks.end_capture()
         ledger.tick += 1
@@ -117,3 +126,15 @@ class _Deaths:
 
     def on_free(self, storage_id: int) -> None:
         self._ledger.end(storage_id)
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    """Whether an operator returns nothing but views, and so neither takes memory nor gives any back.
+
+    Not one that is made of others (``to``, ``contiguous``): it may copy. In inference mode such ones come whole.
+    """
+    returns = func._schema.returns
+    is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    views = all(one.alias_info is not None and not one.alias_info.is_write for one in returns)
+    return bool(returns) and views and not is_composite

@@ -40,7 +40,8 @@ class Followed:
 class Subject:
     """What is followed: a step, the model and optimizer that it works on, and its inputs.
 
-    Within ``shortened`` a step's first phase is as ever, and what follows it takes less time.
+    Within ``shortened`` a step's first phase is as ever, and what follows it takes less time. ``repeats`` says that
+    each step takes the bytes that the one before took, operator by operator: no value decides on them.
     """
 
     step: Callable[[Phases], None]
@@ -48,6 +49,7 @@ class Subject:
     optimizer: torch.optim.Optimizer | None
     inputs: Sequence[torch.Tensor]
     shortened: Callable[[], AbstractContextManager[None]] = nullcontext
+    repeats: bool = True
 
     def held(self) -> list[Held]:
         """What is there between two steps."""
@@ -60,11 +62,17 @@ class Subject:
         ]
 
 
-def follow(subject: Subject, blocks: Blocks, on_phase: OnPhase, capture_at: int | None = None) -> Followed:
-    """Run one step and follow it. What the step does, saves and frees is what it does unfollowed."""
+def follow(
+    subject: Subject, blocks: Blocks, on_phase: OnPhase, capture_at: int | None = None, *, counted: bool = True
+) -> Followed:
+    """Run one step and follow it. What the step does, saves and frees is what it does unfollowed.
+
+    Args:
+        capture_at: see :class:`AttributionMode`, ``counted`` too.
+    """
     ledger = Ledger()
     follower = _Follower(subject, ledger, on_phase)
-    mode = AttributionMode(ledger, blocks, follower.owners, capture_at)
+    mode = AttributionMode(ledger, blocks, follower.owners, capture_at, counted=counted)
     follower.mode = mode
     mode.start(subject.held())
     with ExitStack() as stack:

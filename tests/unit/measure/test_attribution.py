@@ -270,9 +270,13 @@ class ListedBlocks(PlainBlocks):
 
     def __init__(self) -> None:
         self.captures = 0
+        self.readings = 0
 
     def address(self, storage: torch.UntypedStorage) -> int:
         return storage.data_ptr()
+
+    def before_operator(self) -> None:
+        self.readings += 1
 
     def begin_capture(self) -> None:
         self.captures += 1
@@ -316,6 +320,64 @@ def test_what_follows_a_peak_in_the_prefill_is_followed_once(prompt: int, token:
     assert peak["phase"] == ("prefill" if prompt > token else "decode")
     # The timeline is the whole step's: the last of the three tokens is on it.
     assert found.details["timeline"]["operators"] == 4
+
+
+class Allocating:
+    """Each step takes floats, one operator for each of its numbers, and keeps none of them."""
+
+    def __init__(self, *steps: list[int], repeats: bool = True) -> None:
+        self.steps = list(steps)
+        self.subject = Subject(self.step, nn.Linear(1, 1), None, [], repeats=repeats)
+
+    def step(self, phases: Phases) -> None:
+        with phases("forward"):
+            for floats in self.steps.pop(0):
+                torch.empty(floats)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "steps", "readings", "captures", "peak"),
+    [
+        # The start, three operators, and the one at the peak once more.
+        pytest.param(True, [[1, 9, 2]] * 2, 4 + 1, 1, (2, 9), id="as before"),
+        pytest.param(True, [[1, 9, 2], [1, 8, 2], [1, 8, 2]], 4 + 1 + 4, 2, (2, 8), id="less than before"),
+        pytest.param(True, [[1, 9, 2], *[[7, 1, 2]] * 3], 4 + 1 + 4 + 4, 3, (1, 7), id="moved"),
+        pytest.param(True, [[1, 2, 9], [1, 2], [5, 2], [5, 2]], 4 + 0 + 3 + 3, 1, (1, 5), id="fewer operators"),
+        pytest.param(True, [[1, 9, 2], [1, 2, 9], [9, 1, 2], [1, 9, 2]], 4 + 1 + 4 + 4, 3, (1, 1), id="never the same"),
+        pytest.param(False, [[1, 9, 2]] * 2, 4 + 4, 1, (2, 9), id="may differ"),
+        pytest.param(False, [[1, 9, 2], *[[7, 1, 2]] * 2], 4 + 4 + 4, 2, (1, 7), id="differs"),
+    ],
+)
+def test_blocks_are_listed_at_the_peak_of_the_step_that_they_are_of(
+    repeats: bool, steps: list[list[int]], readings: int, captures: int, peak: tuple[int, int]
+) -> None:
+    allocating, blocks = Allocating(*steps, repeats=repeats), ListedBlocks()
+    found = attribute(allocating.subject, blocks, Memory(), lambda phase: None)
+    assert allocating.steps == []
+    assert (blocks.readings, blocks.captures) == (readings, captures)
+    number, floats = peak
+    parameters = 2
+    assert found.details["peak"]["number"] == number
+    assert found.details["peak"]["bytes"] == FLOAT * (parameters + floats)
+
+
+def test_an_operator_that_only_makes_views_is_no_moment() -> None:
+    def step(phases: Phases) -> None:
+        with phases("forward"), torch.inference_mode():
+            square = torch.empty(3, 3)
+            square.t()[1:].unsqueeze(0)
+            # One operator in inference mode, which copies.
+            square.t().contiguous()
+            square.to(torch.float16)
+
+    ledger = follow(Subject(step, nn.Linear(1, 1), None, []), PlainBlocks(), lambda phase: None).ledger
+    assert [(moment.number, moment.operator) for moment in ledger.moments] == [
+        (0, "held before"),
+        (1, "aten::empty"),
+        (6, "aten::contiguous"),
+        (7, "aten::to"),
+    ]
+    assert ledger.peak().peak_bytes == FLOAT * (2 + 9 + 9)
 
 
 def test_beyond_pytorch_is_what_the_driver_sees_on_top_of_what_is_reserved() -> None:
