@@ -1,11 +1,11 @@
-"""Compares what base, unmerged and merged arms answer to the same prompt."""
+"""Compares numbers: what base, unmerged and merged arms answer to the same prompt, and a life's weights and outputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,11 +22,34 @@ loses is a finding, not a fault, so only nonsense is refused there: unrelated ou
 """
 
 
-def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """||ours - theirs|| / ||theirs|| over all elements, in fp64."""
-    ours, theirs = ours.double(), theirs.double()
-    norm = theirs.norm()
-    return float((ours - theirs).norm() / norm) if norm > 0 else float((ours - theirs).norm())
+_PIECE = 1 << 24
+"""Elements compared at a time, 128 MiB in fp64: a device has room for them beside any model."""
+
+
+class Distance(NamedTuple):
+    """``max_abs``: the largest difference of two elements. ``relative``: ||ours - theirs|| / ||theirs||."""
+
+    max_abs: float
+    relative: float
+
+
+def distance(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Distance:
+    """How far ``ours`` are from ``theirs``, over all pairs (ours, theirs) together, in fp64 and on ``device``.
+
+    Tensors of a pair have one shape, and may lie elsewhere: a GPU compares a model's weights in a fraction of the time
+    that a host takes. Where all of theirs are zero, ``relative`` is ||ours||.
+    """
+    largest, off, whole = [], [], []
+    for pair in pairs:
+        for pieces in zip(*(tensor.flatten().split(_PIECE) for tensor in pair), strict=True):
+            ours, theirs = (piece.to(device).double() for piece in pieces)
+            difference = ours - theirs
+            largest.append(difference.abs().max())
+            off.append(difference.square().sum())
+            whole.append(theirs.square().sum())
+    norm = float(torch.stack(whole).sum().sqrt())
+    difference_norm = float(torch.stack(off).sum().sqrt())
+    return Distance(float(torch.stack(largest).max()), difference_norm / norm if norm > 0 else difference_norm)
 
 
 def compare_arms(cases: Sequence[Case], logits: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
@@ -42,10 +65,7 @@ def compare_arms(cases: Sequence[Case], logits: Sequence[torch.Tensor]) -> list[
         differences: dict[str, dict[str, float]] = {}
         for other, theirs in zip(cases, logits, strict=True):
             if other.adapter_state != case.adapter_state and _same_but_state(case, other):
-                differences[other.adapter_state] = {
-                    "relative": relative_difference(ours, theirs),
-                    "max_abs": float((ours - theirs).abs().max()),
-                }
+                differences[other.adapter_state] = distance([(ours, theirs)], ours.device)._asdict()
         _refuse_disagreement(case, differences)
         observations.append({"output_difference": differences} if differences else {})
     return observations

@@ -5,7 +5,6 @@ Nothing here is measured in bytes of memory or seconds, so that both sides of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lorabench.model.proof import Expected, count, expect, observe_step
 from lorabench.model.quantization import keep_unpacked
 from lorabench.record import Proof
 from lorabench.workload.lifecycle.models import Models
-from lorabench.workload.outputs import relative_difference
+from lorabench.workload.outputs import Distance, distance
 from lorabench.workload.training_facts import base_tensors, digests, trainable_by_kind
 
 
@@ -56,9 +55,9 @@ class Findings:
         trained = models.outputs(model)
         self._found["identity"] = {
             "equal_before_step": torch.equal(fresh, self._base_outputs),
-            "max_abs_before": max_abs(fresh, self._base_outputs),
+            "max_abs_before": self._distance(fresh, self._base_outputs).max_abs,
             "equal_after_step": torch.equal(trained, self._base_outputs),
-            "max_abs_after": max_abs(trained, self._base_outputs),
+            "max_abs_after": self._distance(trained, self._base_outputs).max_abs,
         }
         with observe_step(model, self._case) as seen:
             models.train_step(model)
@@ -78,7 +77,7 @@ class Findings:
             inside = models.outputs(model)
         found["disable"] = {
             "equal_inside": torch.equal(inside, self._base_outputs),
-            "max_abs_inside": max_abs(inside, self._base_outputs),
+            "max_abs_inside": self._distance(inside, self._base_outputs).max_abs,
             "equal_after": torch.equal(models.outputs(model), self._active_outputs),
         }
         self._on_phase("save")
@@ -127,12 +126,14 @@ class Findings:
             "merged_after_train": merged_after_train,
             "merge_weights_argument": states.takes_merge_weights(),
         }
+        weights = distance(((after[name], weight) for name, weight in before.items()), self._device)
+        outputs = self._distance(self._merged_outputs, self._active_outputs)
         return modes, {
             "weights_equal": all(torch.equal(after[name], weight) for name, weight in before.items()),
-            "weights_max_abs": max(max_abs(after[name], weight) for name, weight in before.items()),
-            "weights_relative": _frobenius(after, before),
-            "outputs_max_abs": max_abs(self._merged_outputs, self._active_outputs),
-            "outputs_relative": relative_difference(self._merged_outputs, self._active_outputs),
+            "weights_max_abs": weights.max_abs,
+            "weights_relative": weights.relative,
+            "outputs_max_abs": outputs.max_abs,
+            "outputs_relative": outputs.relative,
         }
 
     def _restore(self) -> dict[str, Any]:
@@ -145,11 +146,11 @@ class Findings:
             inside = models.outputs(model)
         self._found["disable"] |= {
             "merged_equal_inside": torch.equal(inside, self._base_outputs),
-            "merged_max_abs_inside": max_abs(inside, self._base_outputs),
+            "merged_max_abs_inside": self._distance(inside, self._base_outputs).max_abs,
         }
         return {
             "equal": torch.equal(restored, self._active_outputs),
-            "max_abs": max_abs(restored, self._active_outputs),
+            "max_abs": self._distance(restored, self._active_outputs).max_abs,
         }
 
     def _unload(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,7 +159,7 @@ class Findings:
         outputs = models.outputs(bare)
         unload = {
             "outputs_equal_merged": torch.equal(outputs, self._merged_outputs),
-            "outputs_max_abs_merged": max_abs(outputs, self._merged_outputs),
+            "outputs_max_abs_merged": self._distance(outputs, self._merged_outputs).max_abs,
         }
         self._on_phase("merged_save")
         return unload, self._merged_save(bare, outputs)
@@ -178,13 +179,11 @@ class Findings:
         return {
             "file_bytes": file_bytes,
             "outputs_equal": torch.equal(again, outputs),
-            "outputs_relative": relative_difference(again, outputs),
+            "outputs_relative": self._distance(again, outputs).relative,
         }
 
-
-def max_abs(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference of two elements, in fp64."""
-    return float((ours.double() - theirs.double()).abs().max())
+    def _distance(self, ours: torch.Tensor, theirs: torch.Tensor) -> Distance:
+        return distance([(ours, theirs)], self._device)
 
 
 def _modules(model: PeftModel, wanted: set[str] | None) -> dict[str, Any]:
@@ -197,15 +196,6 @@ def _modules(model: PeftModel, wanted: set[str] | None) -> dict[str, Any]:
         "unexpected": sorted(replaced - wanted),
         "missing": sorted(wanted - replaced),
     }
-
-
-def _frobenius(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> float:
-    """||ours - theirs|| / ||theirs|| over all tensors together, in fp64, one tensor at a time."""
-    squares = [
-        ((ours[name].double() - weight.double()).square().sum(), weight.double().square().sum())
-        for name, weight in theirs.items()
-    ]
-    return float((sum(off for off, _ in squares) / sum(all_ for _, all_ in squares)) ** 0.5)
 
 
 def _reload(model_class: Any, folder: Path, attention: str, device: torch.device) -> Any:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lorabench.case import Case
 from lorabench.errors import InvalidCaseError
-from lorabench.workload.outputs import MERGE_TOLERANCE, compare_arms, relative_difference
+from lorabench.workload import outputs
+from lorabench.workload.outputs import MERGE_TOLERANCE, compare_arms, distance
 
 UNMERGED = Case(scenario="s", task="infer", model="m", quantization="fp32")
 BASE = replace(UNMERGED, adapter_state="base")
@@ -18,10 +22,33 @@ def logits(offset: float) -> torch.Tensor:
     return torch.arange(1.0, 9.0).reshape(2, 4) + offset
 
 
-def test_the_relative_difference_is_that_of_the_norms() -> None:
+CPU = torch.device("cpu")
+
+
+def test_the_relative_distance_is_that_of_the_norms() -> None:
     theirs = torch.tensor([[3.0, 4.0]])
-    assert relative_difference(theirs + torch.tensor([[0.3, 0.4]]), theirs) == pytest.approx(0.1)
-    assert relative_difference(theirs, torch.zeros(1, 2)) == pytest.approx(5.0)
+    found = distance([(theirs + torch.tensor([[0.3, 0.4]]), theirs)], CPU)
+    assert found == pytest.approx((0.4, 0.1))
+    assert distance([(theirs, torch.zeros(1, 2))], CPU) == (4.0, 5.0)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 5))
+def test_a_distance_is_that_of_all_pairs_in_one_piece(tensors: list[list[float]], piece: int) -> None:
+    pairs = [(torch.tensor(values), torch.tensor(values[::-1]) / 3) for values in tensors]
+    ours, theirs = (torch.cat(side).double() for side in zip(*pairs, strict=True))
+    norm = float(theirs.norm())
+    with mock.patch.object(outputs, "_PIECE", piece):
+        found = distance(pairs, CPU)
+    assert found.max_abs == float((ours - theirs).abs().max())
+    assert found.relative == pytest.approx(float((ours - theirs).norm()) / (norm or 1.0), rel=1e-12)
+
+
+def test_a_distance_is_taken_on_the_device_in_full_precision() -> None:
+    ours = torch.tensor([1.0, 1.0 + 2**-7], dtype=torch.bfloat16)
+    assert distance([(ours, ours.flip(0))], CPU).max_abs == 2**-7
+    # Nothing is computed on meta, and so nothing can be read there.
+    with pytest.raises(RuntimeError, match="meta"):
+        distance([(ours, ours)], torch.device("meta"))
 
 
 def test_arms_are_compared_with_the_arms_that_differ_in_state_alone() -> None:
@@ -52,7 +79,7 @@ def test_not_a_number_is_a_disagreement() -> None:
 
 def test_a_coarser_type_allows_what_fp32_refuses() -> None:
     arms = [replace(UNMERGED, quantization="bf16"), replace(MERGED, quantization="bf16")]
-    relative = relative_difference(logits(1.1), logits(1))
+    relative = distance([(logits(1.1), logits(1))], CPU).relative
     assert MERGE_TOLERANCE["fp32"] < relative < MERGE_TOLERANCE["bf16"]
     compare_arms(arms, [logits(1), logits(1.1)])
 
