@@ -1,4 +1,4 @@
-"""Claims about bytes on the committed predictions and on the committed records of an H100: the verdicts agree."""
+"""Claims about bytes on the committed predictions and on the committed records of two GPUs: the verdicts agree."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from lorabench.analysis.claims.evidence import Evidence
 from lorabench.analysis.claims.judging import gather
 from lorabench.results import read_results
 
-H100 = Path(__file__).parents[2] / "results" / "h100"
+RESULTS = Path(__file__).parents[2] / "results"
+MEASURED = {"h100": ("scenarios", "lifecycle"), "h200": ("scenarios", "lifecycle", "large", "learning")}
 KNOWN_TO_DIFFER: frozenset[str] = frozenset()
-"""Claims with a cause that is written in results/h100/README.md."""
+"""Claims with a cause that is written in the README.md beside the results."""
 
 
-@pytest.fixture(scope="module")
-def evidence() -> list[Evidence]:
-    return gather([read_results(H100 / name) for name in ("scenarios.jsonl", "lifecycle.jsonl", "predicted.jsonl")])
+@pytest.fixture(scope="module", params=MEASURED)
+def evidence(request: pytest.FixtureRequest) -> list[Evidence]:
+    names = (*MEASURED[request.param], "predicted")
+    return gather([read_results(RESULTS / request.param / f"{name}.jsonl") for name in names])
 
 
 @pytest.fixture(scope="module")

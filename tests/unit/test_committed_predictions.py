@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabench.analysis.predicted import Comparison, compare, summarise
+from lorabench.record import Record
 from lorabench.results import read_results
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -22,12 +23,12 @@ EXACT = {
         (True, "peak reserved"): (59, 71),
     },
     "h200": {
-        (False, "static"): (56, 56),
-        (False, "peak allocated"): (56, 56),
-        (False, "peak reserved"): (43, 56),
-        (True, "static"): (32, 32),
-        (True, "peak allocated"): (11, 32),
-        (True, "peak reserved"): (31, 32),
+        (False, "static"): (130, 130),
+        (False, "peak allocated"): (130, 130),
+        (False, "peak reserved"): (116, 130),
+        (True, "static"): (92, 92),
+        (True, "peak allocated"): (38, 92),
+        (True, "peak reserved"): (73, 92),
     },
 }
 """By whether it is quantized and by quantity: how many to the byte, of how many."""
@@ -67,8 +68,14 @@ def test_exact_to_the_byte_as_often_as_the_readme_says(gpu, comparisons):
     assert {kind: (exact[kind], cases[kind]) for kind in cases} == EXACT[gpu]
 
 
+def test_peaks_are_off_where_outliers_follow_values_alone(gpu, comparisons):
+    """In int8 at threshold 6; on the H200 there are so many because learning repeats each case by eight seeds."""
+    off = [one for one in comparisons if one.quantity == "peak allocated" and one.error_bytes]
+    assert {(one.measured.case["quantization"], one.measured.case["int8_threshold"]) for one in off} == {("int8", 6.0)}
+
+
 def test_two_gpus_take_the_same_bytes():
-    """As results/h200/README.md has it: what differs are peaks of int8 at threshold 6, which follow values."""
+    """As results/h200/README.md has it: what differs are peaks of int8 at threshold 6, and reserved bytes of two."""
     first, second = (
         {
             record.key: record
@@ -78,14 +85,22 @@ def test_two_gpus_take_the_same_bytes():
         }
         for gpu in MEASURED
     )
-    common = first.keys() & second.keys()
-    assert len(common) == 33
-    for quantity, others in {"static_bytes": 0, "peak_reserved_bytes": 0, "peak_allocated_bytes": 3}.items():
-        different = [
+    assert len(first) == 137
+    assert first.keys() <= second.keys()
+
+    def different(quantity: str) -> list[Record]:
+        return [
             second[key]
-            for key in common
-            if getattr(first[key].memory, quantity) != getattr(second[key].memory, quantity)
+            for key, record in first.items()
+            if getattr(record.memory, quantity) != getattr(second[key].memory, quantity)
         ]
-        assert len(different) == others
-        assert all(record.case["int8_threshold"] == 6.0 for record in different)
-        assert all(record.case["quantization"] == "int8" for record in different)
+
+    assert different("static_bytes") == []
+    peaks = [
+        (record.case["quantization"], record.case["int8_threshold"]) for record in different("peak_allocated_bytes")
+    ]
+    assert peaks == [("int8", 6.0)] * 6
+    assert {record.name for record in different("peak_reserved_bytes")} == {
+        "checkpointing[quantization=int8,gradient_checkpointing=none]",
+        "int8-inference[model=llama-2-7b,quantization=fp16]",
+    }
