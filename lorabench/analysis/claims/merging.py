@@ -194,8 +194,8 @@ MERGE_AND_UNLOAD = Claim(
     unit="LoRA modules left",
     test=_test_unload,
     figure=Figure("bars", x="case", y="unload ms", x_label="case", y_label="merge_and_unload, ms"),
-    cause="Bytes that stay at an outlier threshold above 0 are not LoRA's. MatMul8bitLt.forward in bitsandbytes/autograd/"
-    "_functions.py keeps each layer's outlier columns of the last forward pass (state.idx), and the base's bytes were "
-    "read before it had one. Layers that are merged are quantized anew and begin without.",
+    cause="Bytes that stay at an outlier threshold above 0 are not LoRA's. MatMul8bitLt.forward in "
+    "bitsandbytes/autograd/_functions.py keeps each layer's outlier columns of the last forward pass (state.idx), and "
+    "the base's bytes were read before it had one. Layers that are merged are quantized anew and begin without.",
     caveat={"cpu": "Only a GPU's allocator shows whether memory that was freed can be used again."},
 )

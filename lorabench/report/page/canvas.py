@@ -95,6 +95,22 @@ def shortened(text: str, most: int = _LABEL_CHARACTERS) -> str:
     return f"{text[:head]}…{text[-(most - 1 - head) :]}"
 
 
+def shortened_apart(texts: Sequence[str], most: int = _LABEL_CHARACTERS) -> list[str]:
+    """Each as :func:`shortened`, but on two lines where two that differ would look the same."""
+    texts = [one_line(text) for text in texts]
+    short = [shortened(text, most) for text in texts]
+    told = {label: {text for text, one in zip(texts, short, strict=True) if one == label} for label in short}
+    return [
+        _on_two_lines(text, most) if len(told[label]) > 1 else label for text, label in zip(texts, short, strict=True)
+    ]
+
+
+def _on_two_lines(text: str, most: int) -> str:
+    between_words = text.rfind(" ", 1, most + 1)
+    end = between_words if between_words > 0 else most
+    return f"{text[:end]}\n{shortened(text[end:].strip(), most)}"
+
+
 def grid(axes: Axes, along: str) -> None:
     """Lines to read values by; ``along`` is the axis that the values lie on."""
     values = axes.xaxis if along == "x" else axes.yaxis

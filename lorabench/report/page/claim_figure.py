@@ -13,7 +13,17 @@ from matplotlib.figure import Figure as Canvas
 
 from lorabench.analysis.claims.claim import Figure
 from lorabench.case import format_value
-from lorabench.report.page.canvas import Drawn, grid, legend, legend_columns, new_figure, render, shortened, styled
+from lorabench.report.page.canvas import (
+    Drawn,
+    grid,
+    legend,
+    legend_columns,
+    new_figure,
+    render,
+    shortened,
+    shortened_apart,
+    styled,
+)
 from lorabench.report.page.palette import INK, MARKERS, MUTED, SERIES
 from lorabench.report.page.quantities import Scale, heading, is_number, number, scale_of
 
@@ -92,7 +102,7 @@ def _label(text: str, column: str, scale: Scale) -> str:
 
 
 def _bars(figure: Figure, series: list[_Series], categories: list[Any] | None, scale: Scale) -> Canvas:
-    names = [shortened(format_value(value)) for value in categories or []]
+    names = shortened_apart([format_value(value) for value in categories or []])
     lying = len(names) > 6 or max((len(name) for name in names), default=0) > _SHORT_LABEL
     bars = len(names) * len(series)
     height_in = _lying_height(bars, len(names)) if lying else 2.6
@@ -222,7 +232,7 @@ def _lying_marks(figure: Figure, series: list[_Series], categories: list[Any], s
             linestyle="none",
             **_look(position, one),
         )
-    axes.set_yticks(range(len(categories)), [shortened(format_value(value)) for value in categories])
+    axes.set_yticks(range(len(categories)), shortened_apart([format_value(value) for value in categories]))
     axes.set_ylim(len(categories) - 0.45, -0.55)
     _name_values_below(drawn, _label(figure.y_label, figure.y, scale))
     _refer(axes, figure.reference, scale, upright=True)

@@ -7,10 +7,13 @@ import struct
 import xml.etree.ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from report_material import MIB, verdicts
 
 from lorabench.analysis.claims.claim import Figure
 from lorabench.record import Memory, Timing
+from lorabench.report.page.canvas import shortened_apart
 from lorabench.report.page.claim_figure import MOST_BARS, draw_claim
 from lorabench.report.page.palette import DYNAMIC, SERIES, STATIC
 from lorabench.report.page.scenario_figure import draw_scenario
@@ -88,6 +91,29 @@ def test_names_are_text_and_no_formula():
 def row(label: str, static: int, dynamic: int, reserved: int | None = None) -> Row:
     memory = Memory(static, dynamic, static + dynamic, reserved, reserved and reserved + MIB)
     return Row(label, memory, (Timing((0.01, 0.012, 0.011), 0.011, (0.010, 0.012), unstable=False), None))
+
+
+@pytest.mark.parametrize("kind", ["bars", "points"])
+def test_names_that_are_cut_can_be_told_apart(kind):
+    names = [f"a-model-7b bf16 {mode}, 4 x 512" for mode in ("non-reentrant", "reentrant")]
+    rows = [{"case": name, "ratio": 1.0} for name in (*names, "a-model-7b nf4 none, 16 x 512")]
+    told = texts(draw_claim("f", Figure(kind, "case", "ratio"), rows).svg)
+    # A text on two lines is two texts.
+    lines = ["a-model-7b bf16", "non-reentrant, 4 x 512", "a-model-7b bf16 reentrant,", "4 x 512"]
+    assert [text for text in told if text.startswith(("a-model", "non-", "4 x"))] == [
+        *lines,
+        "a-model-7b n…one, 16 x 512",
+    ]
+
+
+@given(st.lists(st.text("ab -", max_size=12), min_size=1, max_size=8), st.integers(5, 9))
+def test_names_are_cut_to_two_lines_at_most(names, most):
+    for name, short in zip(names, shortened_apart(names, most), strict=True):
+        lines = short.split("\n")
+        assert len(lines) <= 2
+        assert max(map(len, lines)) <= most
+        if len(name) <= most:
+            assert short == name
 
 
 def test_a_scenario_stacks_dynamic_on_static():
