@@ -54,19 +54,30 @@ def gather(results: Sequence[Results]) -> list[Evidence]:
 
 
 def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """After Holm's correction over all verdicts that rest on a test's p value: what it undoes is inconclusive."""
+    """After Holm's correction over all verdicts that rest on a test's p value: what it undoes is inconclusive.
+
+    A claim that was inconclusive before counts as a test that shows nothing, and has no p value after: where some of
+    its comparisons decide and others do not, the p of those would look like the claim's.
+    """
     tested = [index for index, verdict in enumerate(verdicts) if verdict.finding.p_value is not None]
-    adjusted = holm([verdicts[index].finding.p_value or 0.0 for index in tested])
+    adjusted = holm([_deciding(verdicts[index].finding) for index in tested])
     corrected = list(verdicts)
     for index, p_value in zip(tested, adjusted, strict=True):
         finding = verdicts[index].finding
-        weakened = finding.verdict in ("supported", "refuted", "conditional") and p_value > ALPHA
+        if finding.verdict == "inconclusive":
+            corrected[index] = replace(verdicts[index], finding=replace(finding, p_value=None))
+            continue
         changed = replace(finding, p_value=p_value)
-        if weakened:
+        if p_value > ALPHA:
             reason = f"p = {p_value:.2g} after Holm's correction over {len(tested)} tests"
             changed = replace(changed, verdict="inconclusive", summary=f"{finding.summary} ({reason})")
         corrected[index] = replace(verdicts[index], finding=changed)
     return corrected
+
+
+def _deciding(finding: Finding) -> float:
+    assert finding.p_value is not None
+    return 1.0 if finding.verdict == "inconclusive" else finding.p_value
 
 
 def not_tested(*missing: str, evidence: tuple[str, ...] = ()) -> Finding:

@@ -56,6 +56,8 @@ class _Series:
 def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
     """``rows`` without a value of ``y`` are left out; ``name`` is the file's."""
     rows = [row for row in rows if is_number(row.get(figure.y)) and row.get(figure.x) is not None]
+    if figure.kind == "bars":
+        rows = _apart(figure, rows)
     scale = scale_of(figure.y, [row[figure.y] for row in rows])
     series = _series(figure, rows, scale)
     categories = _categories(figure, rows)
@@ -65,6 +67,20 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
         else:
             drawn = _marks(figure, series, categories, scale)
         return render(drawn, name)
+
+
+def _apart(figure: Figure, rows: Rows) -> Rows:
+    """Where bars of one series would lie on each other, their names are told apart by another column that can do it."""
+    places = [(_hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
+    if len(set(places)) == len(places):
+        return rows
+    drawn = {figure.x, figure.y, figure.series, figure.low, figure.high}
+    for column in rows[0]:
+        if column in drawn or not all(isinstance(row.get(column), str) for row in rows):
+            continue
+        if len({(place, row[column]) for place, row in zip(places, rows, strict=True)}) == len(rows):
+            return [{**row, figure.x: f"{format_value(row[figure.x])} {row[column]}"} for row in rows]
+    return rows
 
 
 def _series(figure: Figure, rows: Rows, scale: Scale) -> list[_Series]:

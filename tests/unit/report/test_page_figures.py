@@ -106,6 +106,26 @@ def test_names_that_are_cut_can_be_told_apart(kind):
     ]
 
 
+def test_bars_that_would_lie_on_each_other_get_rows_of_their_own():
+    rows = [
+        {"weights": weights, "mode": "some", "case": weights, "model": model, "share": "same", "ratio": 1.0}
+        for weights in ("bf16", "nf4")
+        for model in ("small", "large")
+    ]
+    svg = draw_claim("f", Figure("bars", "weights", "ratio", series="mode"), rows).svg
+    # And one in the legend.
+    assert len(boxes(svg, SERIES[0])) == 4 + 1
+    assert [text for text in texts(svg) if text.startswith(("bf16", "nf4"))] == [
+        "bf16 small",
+        "bf16 large",
+        "nf4 small",
+        "nf4 large",
+    ]
+    # Nothing tells these two apart, and they stay as they were.
+    svg = draw_claim("f", Figure("bars", "weights", "ratio", series="mode"), [rows[0], rows[0]]).svg
+    assert [text for text in texts(svg) if text.startswith("bf16")] == ["bf16"]
+
+
 @given(st.lists(st.text("ab -", max_size=12), min_size=1, max_size=8), st.integers(5, 9))
 def test_names_are_cut_to_two_lines_at_most(names, most):
     for name, short in zip(names, shortened_apart(names, most), strict=True):

@@ -124,6 +124,13 @@ def test_what_was_open_stays_open():
     assert correct([]) == []
 
 
+def test_what_was_open_counts_as_a_test_and_has_no_p_value():
+    decided, undecided = (one.finding for one in correct([verdict("supported", 0.02), verdict("inconclusive", 1e-6)]))
+    assert decided.p_value == pytest.approx(0.04)
+    assert undecided.p_value is None
+    assert correct([verdict("supported", 0.03), verdict("inconclusive", 1e-6)])[0].finding.verdict == "inconclusive"
+
+
 def test_not_tested_says_what_is_missing():
     finding = not_tested("an int8 case", "a second seed", evidence=("0123",))
     assert (finding.verdict, finding.missing, finding.evidence) == (
