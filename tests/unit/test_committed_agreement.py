@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
 from lorabench.analysis.claims.catalogue import CLAIMS
 from lorabench.analysis.claims.evidence import Evidence
-from lorabench.analysis.claims.judging import gather
+from lorabench.analysis.claims.judging import gather, judge
 from lorabench.results import read_results
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -46,3 +47,16 @@ def test_claims_about_bytes_are_those_that_nothing_but_memory_can_decide(evidenc
         if claim.test(measured).verdict != "not tested" and claim.test(blind).verdict == "not tested"
     }
     assert need_memory == BYTE_CLAIMS
+
+
+def test_findings_do_not_depend_on_the_order_in_which_cases_ran():
+    """A run shuffles its cases. Where one case ran more than once, the last of its records counts, and stays last."""
+    file = read_results(*(RESULTS / "h200" / f"{name}.jsonl" for name in MEASURED["h200"]))
+    ranks: dict[tuple[str, int, int], float] = {}
+    drawn = random.Random(0)
+    for record in file.records:
+        ranks.setdefault((record.key, record.seed, record.repeat), drawn.random())
+    shuffled = sorted(file.records, key=lambda record: ranks[record.key, record.seed, record.repeat])
+    assert shuffled != file.records
+    as_run, otherwise = (judge([replace(file, records=records)]) for records in (file.records, shuffled))
+    assert [one.finding for one in as_run] == [one.finding for one in otherwise]

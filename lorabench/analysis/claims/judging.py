@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
+from lorabench.analysis.claims.conditions import in_order
 from lorabench.analysis.claims.evidence import Evidence
 from lorabench.analysis.statistics import ALPHA, holm
 from lorabench.record import Record
@@ -34,7 +35,11 @@ def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> 
 
 
 def gather(results: Sequence[Results]) -> list[Evidence]:
-    """The records of all files by scope: device, way of knowing, versions, and whether they are committed evidence."""
+    """The records of all files by scope: device, way of knowing, versions, and whether they are committed evidence.
+
+    Records are in the order of their settings: of a run's, which is shuffled, nothing shall depend. Those of one case
+    stay in the order of the files.
+    """
     found: dict[Scope, list[Record]] = {}
     for file in results:
         committed = file.path is not None and file.path.resolve().parent.parent.name == "results"
@@ -49,7 +54,8 @@ def gather(results: Sequence[Results]) -> list[Evidence]:
             tuple(record for record in records if record.status == "ok"),
             tuple(record for record in records if record.status != "ok"),
         )
-        for scope, records in found.items()
+        for scope, shuffled in found.items()
+        for records in [in_order(sorted(shuffled, key=lambda record: (record.key, record.seed, record.repeat)))]
     ]
 
 
