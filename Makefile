@@ -39,14 +39,14 @@ LIFECYCLES := $(addprefix scenarios/,adapter-count.yaml lifecycle-bias.yaml life
 STEPS := $(filter-out $(LIFECYCLES),$(wildcard scenarios/*.yaml))
 ACCURACY := tests/gpu/accuracy.yaml tests/gpu/accuracy-infer.yaml
 
-records-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/; goes on if stopped (1 h)
+records-gpu: $(GPU_READY)  ## run all scenarios on a GPU into results/; goes on if stopped (1.5 h)
 	$(GPU_RUN)scenarios.jsonl $(STEPS) $(ALL_RAN)
 	$(GPU_RUN)lifecycle.jsonl $(LIFECYCLES) $(ALL_RAN)
 	$(GPU_RUN)large.jsonl scenarios/large/ $(ALL_RAN)
 	$(GPU_RUN)learning.jsonl scenarios/learning/ $(ALL_RAN)
 	$(GPU_RUN)accuracy.jsonl $(ACCURACY) $(ALL_RAN)
 
-evidence-gpu: records-gpu  ## the same, then predict what has run and write reports/gpu/ (1.5 h)
+evidence-gpu: records-gpu  ## the same, then predict what has run and write reports/gpu/ (2 h)
 	@card=$$($(GPU_CARD)); \
 	if [ -z "$$card" ]; then \
 		echo "make evidence-gpu: nothing is predicted, for lorabench/catalog/cards.py does not have this GPU" >&2; exit; \
