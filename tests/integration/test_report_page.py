@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,14 @@ def test_all_of_the_page_is_there(visit):
     assert page.locator("#count").inner_text() == "10 records"
     page.locator("#charts").scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)
+
+
+def test_filters_beside_each_other_stand_on_one_line(visit):
+    page = visit()
+    boxes = [box.bounding_box() for box in page.locator("#filters input, #filters select").all()]
+    assert len(boxes) > 4
+    for before, box in pairwise(boxes):
+        assert box["y"] == before["y"] or box["y"] > before["y"] + before["height"]
 
 
 def test_filters_narrow_the_table_and_stand_in_the_address(visit):
