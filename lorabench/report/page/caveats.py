@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lorabench.environment import Environment
 from lorabench.report.page.material import Entry, Material, by_device, on_each
@@ -34,13 +35,18 @@ class Remark:
 
 @dataclass(frozen=True)
 class Machine:
-    """An environment in words: ``facts`` and ``versions`` are pairs of a name and a value."""
+    """An environment in words: ``facts`` and ``versions`` are pairs of a name and a value.
+
+    ``alike`` environments have the same words, GPUs of one machine, say: ``environment`` is the first of them, and
+    ``records`` are those of all.
+    """
 
     environment: Environment
     committed: bool
     records: int
     facts: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
+    alike: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,18 +96,16 @@ def caveats(material: Material) -> Caveats:
 
 
 def machines(material: Material) -> tuple[Machine, ...]:
-    """The environments that records name, in the order in which they come up."""
+    """The environments that records name, in the order in which they come up, those alike together."""
     records = Counter(entry.record.environment for entry in material.entries)
-    return tuple(
-        Machine(
-            environment,
-            name in material.committed_environments,
-            records[name],
-            tuple(_facts(environment)),
-            tuple(environment.versions.items()),
-        )
-        for name, environment in material.environments.items()
-    )
+    found: dict[tuple[Any, ...], Machine] = {}
+    for name, environment in material.environments.items():
+        committed = name in material.committed_environments
+        facts, versions = tuple(_facts(environment)), tuple(environment.versions.items())
+        words = (environment.device.type, committed, facts, versions)
+        one = found.get(words, Machine(environment, committed, 0, facts, versions, alike=0))
+        found[words] = replace(one, records=one.records + records[name], alike=one.alike + 1)
+    return tuple(found.values())
 
 
 def incomparable(environments: Sequence[Environment]) -> list[str]:
@@ -141,6 +145,22 @@ def _cut(text: str) -> str:
     return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}…"
 
 
+_GPU_FACTS = {
+    "compute_capability": ("Compute capability", ""),
+    "max_sm_clock_mhz": ("Highest SM clock", " MHz"),
+    "max_memory_clock_mhz": ("Highest memory clock", " MHz"),
+    "power_limit_w": ("Power limit", " W"),
+    "ecc": ("ECC", ""),
+}
+
+
+def _gpu_fact(name: str, value: str | int | float) -> tuple[str, str]:
+    words, unit = _GPU_FACTS.get(name, (f"GPU {name.replace('_', ' ')}", ""))
+    if isinstance(value, bool):
+        return words, "on" if value else "off"
+    return words, f"{value if isinstance(value, str) else f'{value:,.6g}'}{unit}"
+
+
 def _facts(environment: Environment) -> list[tuple[str, str]]:
     cpu, gpu, git = environment.cpu, environment.gpu, environment.git
     gib = f"{environment.device.total_bytes / 2**30:,.1f} GiB"
@@ -149,7 +169,7 @@ def _facts(environment: Environment) -> list[tuple[str, str]]:
         facts.append(("Driver", environment.driver))
     for name, value in gpu.items():
         if isinstance(value, str | int | float) and name != "number":
-            facts.append((f"GPU {name.replace('_', ' ')}", str(value)))
+            facts.append(_gpu_fact(name, value))
     if environment.device.type != "cpu" and cpu.get("name"):
         facts.append(("Processor", str(cpu["name"])))
     if cpu.get("cores"):

@@ -55,6 +55,28 @@ def test_environments_with_committed_records_alone_are_known(read, make_record, 
     assert [machine.committed for machine in machines(gather(files, []))] == [False, True]
 
 
+def test_environments_that_read_alike_are_one_machine(read, make_record, environment):
+    gpu = {"number": 0, "max_sm_clock_mhz": 1980, "power_limit_w": 700.0, "ecc": True, "compute_capability": "9.0"}
+    first, second, capped = (
+        replace(environment, id=name * 12, gpu={**gpu, "number": int(name), "power_limit_w": watts})
+        for name, watts in (("1", 700.0), ("2", 700.0), ("3", 350.0))
+    )
+    environments = [first, second, capped]
+    records = [make_record(environment=one.id, seed=seed) for seed, one in enumerate([*environments, *environments])]
+    files = [read(*records, environments=environments)]
+    alone, alike = sorted(machines(gather(files, [])), key=lambda one: one.alike)
+    assert (alone.environment, alone.alike, alone.records) == (capped, 1, 2)
+    assert alike.environment in (first, second)
+    assert (alike.alike, alike.records) == (2, 4)
+    told = dict(alike.facts)
+    assert {name: told[name] for name in ("Highest SM clock", "Power limit", "ECC", "Compute capability")} == {
+        "Highest SM clock": "1,980 MHz",
+        "Power limit": "700 W",
+        "ECC": "on",
+        "Compute capability": "9.0",
+    }
+
+
 def test_a_label_tells_records_of_a_scenario_apart(read, make_record):
     material = gather([read(make_record(), make_record(repeat=1), make_record(case={"axes": ()}, seed=7))], [])
     assert sorted(entry.label for entry in material.entries) == ["4", "4 #2", "ranks"]
