@@ -17,7 +17,7 @@ BYTE_CLAIMS = frozenset(
         *("dynamic-follows-batch", "checkpointing-cuts-dynamic"),
     }
 )
-"""Claims that no record without memory can decide. Those on lifecycles are not among them: these are not predicted."""
+"""Claims that no record without memory can decide. Those on lifecycles are not among them: they need outputs, too."""
 
 Outcome = Literal["agrees", "differs in its condition", "differs", "not tested"]
 

@@ -20,7 +20,7 @@ def load_cases(
 ) -> tuple[list[Scenario], list[Case]]:
     """The scenarios of ``paths``, and their cases that ``select`` chooses; what is left out is said on stderr.
 
-    That is what the model of ``--model`` cannot be, and in predictions lifecycles, unless there is nothing else.
+    That is what the model of ``--model`` cannot be.
 
     Raises:
         InputError: as :func:`lorabench.scenario.load_scenarios` and :func:`lorabench.scenario.select`.
@@ -30,14 +30,6 @@ def load_cases(
 
     scenarios = load_scenarios(paths, device_type, model, overrides or ())
     cases = select_cases([case for scenario in scenarios for case in scenario.cases], select)
-    predictable = [case for case in cases if case.task != "lifecycle"]
-    if device_type == "fake" and predictable and len(predictable) < len(cases):
-        _tell(len(cases) - len(predictable), "a lifecycle cannot be predicted; run it on a device")
-        cases = predictable
     for why, count in Counter(why for scenario in scenarios for why in scenario.left_out).items():
-        _tell(count, why)
+        typer.echo(f"left out {count} {'case' if count == 1 else 'cases'}: {why}", err=True)
     return scenarios, cases
-
-
-def _tell(count: int, why: str) -> None:
-    typer.echo(f"left out {count} {'case' if count == 1 else 'cases'}: {why}", err=True)

@@ -39,9 +39,9 @@ def predict(
 
     With --gpu each case is told to fit or not: what does not fit ends as oom, as it would on the card.
 
-    Training and inference can be predicted, lifecycles cannot. A case with an
-    operator that was not audited for the memory that its CUDA kernel takes
-    ends as failed, with the operator's name.
+    Of a lifecycle that is its memory; what it compares needs values. A case
+    with an operator that was not audited for the memory that its CUDA kernel
+    takes ends as failed, with the operator's name.
     """
     run_scenarios(
         paths,

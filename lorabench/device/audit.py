@@ -28,13 +28,13 @@ _POINTWISE = """
 aten::_to_copy aten::clone aten::copy_ aten::fill_ aten::zero_ aten::full aten::full_like aten::new_zeros
 aten::new_ones aten::ones aten::ones_like aten::zeros aten::zeros_like aten::scalar_tensor aten::arange aten::randint
 aten::normal_ aten::uniform_ aten::bernoulli_ aten::native_dropout aten::native_dropout_backward aten::add aten::add_
-aten::sub aten::rsub aten::mul aten::mul_ aten::div aten::div_ aten::neg aten::abs aten::remainder aten::pow
-aten::reciprocal aten::rsqrt aten::sqrt aten::exp aten::log aten::sin aten::cos aten::tanh aten::tanh_backward
-aten::relu aten::threshold_backward aten::silu aten::silu_backward aten::gelu aten::gelu_backward aten::eq aten::ne
-aten::lt aten::le aten::gt aten::ge aten::bitwise_and aten::bitwise_not aten::bitwise_or aten::logical_and
-aten::logical_not aten::where aten::minimum aten::maximum aten::clamp aten::clamp_min aten::masked_fill
-aten::masked_fill_ aten::tril aten::triu aten::constant_pad_nd aten::slice_backward aten::select_backward aten::lerp_
-aten::addcmul_ aten::addcdiv_ aten::eye
+aten::sub aten::sub_ aten::rsub aten::mul aten::mul_ aten::div aten::div_ aten::neg aten::abs aten::sign
+aten::remainder aten::pow aten::reciprocal aten::rsqrt aten::sqrt aten::exp aten::log aten::sin aten::cos aten::tanh
+aten::tanh_backward aten::relu aten::threshold_backward aten::silu aten::silu_backward aten::gelu aten::gelu_backward
+aten::eq aten::ne aten::lt aten::le aten::gt aten::ge aten::bitwise_and aten::bitwise_not aten::bitwise_or
+aten::logical_and aten::logical_not aten::where aten::minimum aten::maximum aten::clamp aten::clamp_min
+aten::masked_fill aten::masked_fill_ aten::tril aten::triu aten::constant_pad_nd aten::slice_backward
+aten::select_backward aten::lerp_ aten::addcmul_ aten::addcdiv_ aten::eye
 """
 # Reduce.cuh stages through memory only where one output is shared by several blocks, which happens with few outputs
 # (a whole tensor summed to one number): some hundred KiB at most, left out.

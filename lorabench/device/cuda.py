@@ -76,6 +76,10 @@ class CudaDevice:
         gc.collect()
         torch.cuda.empty_cache()
 
+    def drop_workspaces(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+        torch._C._cuda_clearCublasWorkspaces()
+
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
         event.record()

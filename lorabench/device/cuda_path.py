@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.optim import optimizer
 
 from lorabench.catalog import DEFAULT_CARD, Card
+from lorabench.device.adapter_files_path import file_replacements
 from lorabench.device.adapter_path import adapter_replacements
 from lorabench.device.attention_path import scaled_dot_product_attention
 from lorabench.device.autocast_path import CudaAutocast
@@ -38,6 +39,7 @@ def as_on_cuda(card: Card = DEFAULT_CARD) -> Iterator[None]:
         *autocast.replacements(),
         *quantized_replacements(),
         *adapter_replacements(),
+        *file_replacements(),
     ]
     with autocast.session(), replaced(replacements):
         yield

@@ -54,15 +54,17 @@ class FakeDevice:
         self.name = card.product
         self.total_bytes = card.total_bytes
         self._allocator = CachingAllocator(capacity_bytes)
+        self._workspaces: Workspaces | None = None
 
     @contextmanager
     def session(self) -> Iterator[None]:
         self._allocator = CachingAllocator(self.capacity_bytes)
+        self._workspaces = Workspaces(self._allocator, self.card.compute_capability)
         with ExitStack() as stack:
             stack.enter_context(predicting_for(self.card))
             stack.enter_context(as_on_cuda(self.card))
             fake_mode = stack.enter_context(_OneFakeMode())
-            stack.enter_context(FakeCudaMode(self._allocator, fake_mode, self.card))
+            stack.enter_context(FakeCudaMode(self._allocator, fake_mode, self._workspaces))
             yield
 
     def counting(self) -> AbstractContextManager[None]:
@@ -95,6 +97,10 @@ class FakeDevice:
         gc.collect()
         self._allocator.empty_cache()
 
+    def drop_workspaces(self) -> None:
+        if self._workspaces is not None:
+            self._workspaces.drop()
+
     def mark(self) -> NoReturn:
         """Raises RuntimeError: nothing runs, so there is no time."""
         raise RuntimeError("the fake device has no clock; ask computes before timing")
@@ -116,11 +122,11 @@ class _OneFakeMode(FakeTensorMode):
 class FakeCudaMode(StorageMode):
     """Feeds storages to the allocator's model, with the temporaries and workspaces of CUDA's kernels."""
 
-    def __init__(self, allocator: CachingAllocator, fake_mode: FakeTensorMode, card: Card = DEFAULT_CARD) -> None:
+    def __init__(self, allocator: CachingAllocator, fake_mode: FakeTensorMode, workspaces: Workspaces) -> None:
         super().__init__(_AllocatorSink(allocator))
         self._allocator = allocator
         self._outcomes = Outcomes(fake_mode)
-        self._workspaces = Workspaces(allocator, card.compute_capability)
+        self._workspaces = workspaces
         self._audited: dict[Any, tuple[str, Temporaries]] = {}
 
     def __torch_dispatch__(

@@ -64,6 +64,9 @@ class Device(Protocol):
     def settle(self) -> None:
         """Collect garbage and empty the allocator's cache, so that what is left is what is held."""
 
+    def drop_workspaces(self) -> None:
+        """Free what libraries keep from call to call (cuBLAS's workspaces); it is back as soon as it is needed."""
+
     def mark(self) -> Any:
         """A point in time on the device's own clock (a recorded event on CUDA). Costs microseconds, never waits."""
 

@@ -37,7 +37,7 @@ class Workspaces:
     def __init__(self, allocator: CachingAllocator, compute_capability: tuple[int, int]) -> None:
         self._allocator = allocator
         self._cublas_bytes = cublas_workspace_bytes(compute_capability)
-        self._taken: set[tuple[str, str]] = set()
+        self._taken: dict[tuple[str, str], int] = {}
 
     def take_for(self, name: str, args: Sequence[Any]) -> None:
         """What a matrix product called ``name`` with these positional arguments needs and its thread has not yet."""
@@ -49,5 +49,10 @@ class Workspaces:
 
     def _take(self, library: str, thread: str, nbytes: int) -> None:
         if (library, thread) not in self._taken:
-            self._taken.add((library, thread))
-            self._allocator.allocate(nbytes)
+            self._taken[library, thread] = self._allocator.allocate(nbytes)
+
+    def drop(self) -> None:
+        """As ``clearCublasWorkspaces`` (ATen/cuda/CublasHandlePool.cpp): those of all threads."""
+        for address in self._taken.values():
+            self._allocator.free(address)
+        self._taken.clear()

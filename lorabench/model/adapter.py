@@ -137,13 +137,15 @@ def randomize_adapter(model: nn.Module, seed: int) -> None:
 def renew_adapter(model: nn.Module, seed: int) -> None:
     """Other values for both matrices of every layer, so that the model holds another adapter. Same seed, same values.
 
-    What PEFT initialises keeps its spread, and :func:`randomize_adapter` fills the rest.
+    What PEFT initialises keeps its spread, and :func:`randomize_adapter` fills the rest. Fake adapters are left alone.
     """
     for module_name, module in model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
         for adapter_name in module.scaling:
             for filled, _ in _matrix_pairs(module, adapter_name):
+                if not holds_values(filled):
+                    continue
                 generator = torch.Generator().manual_seed(name_seed(seed, f"{module_name}.{adapter_name} initialised"))
                 filled.copy_(torch.randn(filled.shape, generator=generator) * filled.float().std().cpu())
     randomize_adapter(model, seed)

@@ -53,12 +53,12 @@ def run_job(job: Job, emit: Emit) -> None:
 
 def _with_estimates(job: Job, result: Mapping[str, Any], emit: Emit) -> Mapping[str, Any]:
     """After the case, so that what they leave in the process cannot change its numbers."""
-    if result["status"] != "ok":
+    [case] = job.cases
+    if result["status"] != "ok" or case.task == "lifecycle":
         return result
     Teller(emit).enter("estimates")
     from lorabench.workload.estimates import estimates
 
-    [case] = job.cases
     found = estimates(case, trust_remote_code=job.trust_remote_code)
     return {**result, "observations": {**result["observations"], "estimates": found}}
 

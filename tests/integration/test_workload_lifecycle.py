@@ -18,7 +18,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from lorabench.case import Adapter, Case, Measure
 from lorabench.device.cpu import CpuDevice
 from lorabench.environment import Environment
-from lorabench.errors import InputError
 from lorabench.model import adapter as adapters
 from lorabench.model import adapter_files as files
 from lorabench.model import adapter_states as states
@@ -390,6 +389,47 @@ def test_no_file_is_left(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_prediction_says_why_not(make_case: Callable[..., Case]) -> None:
-    with pytest.raises(InputError, match="cannot be predicted"):
-        run_job(Job((make_case(),), "single", "fake", repeat=0, timeout_s=60.0), Listener())
+LIVED = (
+    *("load", "attach", "step", "forward", "disabled_forward", "save", "merge", "unmerge", "restore", "load_adapter"),
+    *("switch", "delete", "unload", "base_forward"),
+)
+
+
+def predicted(case: Case) -> dict[str, Any]:
+    listener = Listener()
+    run_job(Job((case,), "single", "fake", repeat=0, timeout_s=60.0), listener)
+    [result] = [event for event in listener.events if event["event"] == "result"]
+    assert result["status"] == "ok", result["error"]
+    return dict(result)
+
+
+@pytest.mark.parametrize("quantization", ["fp32", "fp16", "bf16", "int8", "nf4"])
+def test_the_bytes_of_a_life_are_predicted(make_case: Callable[..., Case], quantization: Any) -> None:
+    result = predicted(make_case(quantization=quantization, adapter_count=3))
+    phases, proof = result["memory"]["phases"], result["proof"]
+    assert tuple(phases) == LIVED
+    assert (proof["adapter_modules"], proof["trainable_parameters"]) == (4, ADAPTER_NUMBERS)
+    adapter_bytes = 4 * ADAPTER_NUMBERS
+    assert adapter_bytes % 512 == 0, "or blocks would be larger"
+    attach, load_adapter, delete = (phases[name] for name in ("attach", "load_adapter", "delete"))
+    assert attach["after_bytes"] - attach["before_bytes"] == adapter_bytes
+    # The last of three: its file's tensors, and the adapter that they go into.
+    assert load_adapter["after_bytes"] - load_adapter["before_bytes"] == adapter_bytes
+    assert load_adapter["peak_bytes"] - load_adapter["before_bytes"] == 2 * adapter_bytes
+    assert delete["before_bytes"] - delete["after_bytes"] == adapter_bytes
+    # Nothing of LoRA is left: a block of token ids is.
+    assert phases["base_forward"]["before_bytes"] - phases["load"]["after_bytes"] == 512
+    assert phases["save"]["peak_bytes"] == phases["save"]["before_bytes"], "files take nothing of the device"
+    assert result["latency"] == {}
+    assert "lifecycle" not in result["observations"], "what is compared needs values"
+
+
+@pytest.mark.parametrize("architecture", ["opt", "gpt2", "t5", "bert"])
+def test_every_architectures_life_is_predicted(make_case: Callable[..., Case], architecture: str) -> None:
+    assert tuple(predicted(make_case(architecture))["memory"]["phases"]) == LIVED
+
+
+def test_a_life_with_one_adapter_at_most_is_predicted(make_case: Callable[..., Case]) -> None:
+    phases = predicted(make_case("opt", adapter=Adapter(bias="all")))["memory"]["phases"]
+    # PEFT refuses a second while it is loaded.
+    assert [name for name in LIVED if name not in phases] == ["switch", "delete"]

@@ -173,16 +173,6 @@ def test_what_the_models_option_cannot_be_is_left_out_and_told(cli, tmp_path):
     assert_refused(cli("list", "tasks.yaml", "--model", "t5-small", "--set", "adapter.task_type=CAUSAL_LM"))
 
 
-def test_lifecycles_are_left_out_of_predictions_unless_there_is_nothing_else(cli, tmp_path):
-    for task in ("train", "lifecycle"):
-        (tmp_path / f"{task}.yaml").write_text(f"scenario: {task}\nquestion: What?\ntask: {task}\nmodel: llama-tiny\n")
-    both = cli("list", ".", "--device", "fake")
-    assert "1 case in 1 scenario" in both.stdout
-    assert both.stderr == "left out 1 case: a lifecycle cannot be predicted; run it on a device\n"
-    assert cli("list", "lifecycle.yaml", "--device", "fake").stderr == ""
-    assert cli("list", ".", "--device", "cpu").stderr == ""
-
-
 def test_list_as_json_is_whole_cases(cli, scenario):
     done = cli("list", scenario, "--json", "-k", "8", "--set", "batch_size=3", "--model", "gpt2")
     [line] = done.stdout.splitlines()

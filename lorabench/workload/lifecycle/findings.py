@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from lorabench.case import Case
 from lorabench.measure.phases import OnPhase, UnobservedPhases
 from lorabench.model import adapter as adapters
 from lorabench.model import adapter_files as files
 from lorabench.model import adapter_states as states
 from lorabench.model.expectation import target_modules
+from lorabench.model.observation import StepObservation
 from lorabench.model.proof import Expected, count, expect, observe_step
 from lorabench.model.quantization import keep_unpacked
 from lorabench.record import Proof
@@ -62,10 +64,7 @@ class Findings:
         with observe_step(model, self._case) as seen:
             models.train_step(model)
         self._found["base_unchanged"] = digests(base_tensors(model)) == before
-        model.train()
-        proof = count(model, self._case, self._device, seen)
-        model.eval()
-        return proof, expected
+        return proof_of(model, self._case, self._device, seen), expected
 
     def observe(self) -> dict[str, Any]:
         """All of ``observations.lifecycle`` but what is read from the memory walk and from the timed one."""
@@ -184,6 +183,14 @@ class Findings:
 
     def _distance(self, ours: torch.Tensor, theirs: torch.Tensor) -> Distance:
         return distance([(ours, theirs)], self._device)
+
+
+def proof_of(model: PeftModel, case: Case, torch_device: torch.device, seen: StepObservation | None = None) -> Proof:
+    """The proof of a life's model, which is in eval mode but for its training steps."""
+    model.train()
+    proof = count(model, case, torch_device, seen)
+    model.eval()
+    return proof
 
 
 def _modules(model: PeftModel, wanted: set[str] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lorabench.device.protocol import Device
 from lorabench.measure.phases import OnPhase, Phases
 from lorabench.model.proof import Expected
 from lorabench.record import Proof
-from lorabench.workload.lifecycle.findings import Findings
+from lorabench.workload.lifecycle.findings import Findings, proof_of
 from lorabench.workload.lifecycle.memory import MemoryWalk
 from lorabench.workload.lifecycle.models import Models
 from lorabench.workload.lifecycle.neighbours import Neighbours
@@ -48,6 +48,11 @@ class Lifecycle:
         """All of the life after attaching, each thing once; the adapters' files are there afterwards."""
         model, self.model = self.model, None
         self._memory.live(model, phases)
+
+    def count(self) -> Proof:
+        """What was built, before it is lived: all that can be proved without values. :attr:`expected` is known then."""
+        self.expected = self._memory.expected
+        return proof_of(self.model, self.case, self._models.device.torch_device)
 
     def prove(self, on_phase: OnPhase) -> Proof:
         """What was built and trained; :attr:`expected` is known afterwards."""

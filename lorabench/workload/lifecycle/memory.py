@@ -14,6 +14,7 @@ from lorabench.model import adapter as adapters
 from lorabench.model import adapter_files as files
 from lorabench.model import adapter_states as states
 from lorabench.model.observation import adapter_parameters
+from lorabench.model.proof import Expected, expect
 from lorabench.workload.lifecycle.models import TRAINING_STEPS, Models
 from lorabench.workload.passes import MemoryReading
 from lorabench.workload.protocol import Buildable
@@ -46,6 +47,7 @@ class MemoryWalk:
         self._input_bytes = 0
         self.expected_adapter_bytes = 0
         self.adapter_bytes: list[int] = []
+        self.expected: Expected | None = None
         self.deleted: dict[str, int] | None = None
         self.unloaded: dict[str, int] = {}
         self.refused: str | None = None
@@ -54,6 +56,7 @@ class MemoryWalk:
     def build(self, phases: Phases) -> PeftModel:
         base = self._models.base(phases)
         self._base_bytes = settled_bytes(self._device)
+        self.expected = expect(base, self._models.case)
         with phases("attach"):
             model = self._models.attach(base)
         trained = [*adapter_parameters(model).values(), *_copied_heads(model)]
@@ -119,9 +122,7 @@ class MemoryWalk:
 
 def settled_bytes(device: Device) -> int:
     """Bytes allocated once garbage is collected, and without the workspaces that cuBLAS keeps from call to call."""
-    if device.type == "cuda":
-        device.synchronize()
-        torch._C._cuda_clearCublasWorkspaces()
+    device.drop_workspaces()
     device.settle()
     return device.allocated_bytes()
 
@@ -133,4 +134,4 @@ def _copied_heads(model: PeftModel) -> list[torch.Tensor]:
 
 def _held_bytes(tensor: Any, device: Device) -> int:
     nbytes = tensor.numel() * tensor.itemsize
-    return block_bytes(nbytes) if device.type == "cuda" else nbytes
+    return nbytes if device.type == "cpu" else block_bytes(nbytes)

@@ -19,7 +19,7 @@ from lorabench.model.architecture import task_type
 from lorabench.model.build import build_base
 from lorabench.model.quantization import keep_unpacked
 from lorabench.model.weights import name_seed
-from lorabench.workload.inputs import training_inputs
+from lorabench.workload.inputs import known_padding, training_inputs
 
 TRAINING_STEPS = 2
 """The first moves B away from zero; from the second on A has gradients too."""
@@ -89,7 +89,7 @@ class Models:
         """
         assert self._inputs is not None, "make_inputs() comes first"
         model.train()
-        with self._autocast():
+        with self._autocast(), known_padding(self.case, self.device):
             out = model(**self._inputs)
             loss = out.loss if "labels" in self._inputs else out.last_hidden_state.float().pow(2).mean()
         loss.backward()
@@ -109,7 +109,7 @@ class Models:
         inputs = {name: value for name, value in self._inputs.items() if name != "labels"}
         if task_type(self.case, model.config) == "SEQ_2_SEQ_LM":
             inputs["decoder_input_ids"] = inputs["input_ids"]
-        with self._autocast():
+        with self._autocast(), known_padding(self.case, self.device):
             out = model(**inputs)
         values: torch.Tensor = out.logits if "logits" in out else out.last_hidden_state
         return values

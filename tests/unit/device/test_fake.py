@@ -139,6 +139,23 @@ def test_each_thread_of_cuda_has_a_cublas_workspace(fake: FakeDevice) -> None:
     assert fake.allocated_bytes() - before == 64 * MIB + 1024 + 512 + 1024, "product, loss and gradient"
 
 
+def test_workspaces_can_be_dropped_and_come_back(fake: FakeDevice) -> None:
+    weight = torch.empty(16, 16, requires_grad=True)
+    before = fake.allocated_bytes()
+    (weight @ weight).sum().backward()
+    weight.grad = None
+    assert fake.allocated_bytes() - before == 2 * 32 * MIB
+    fake.drop_workspaces()
+    assert fake.allocated_bytes() == before
+    fake.drop_workspaces()
+    (weight @ weight).detach()
+    assert fake.allocated_bytes() - before == 32 * MIB
+
+
+def test_without_a_session_there_are_no_workspaces_to_drop() -> None:
+    FakeDevice().drop_workspaces()
+
+
 def test_a_session_starts_with_an_empty_card() -> None:
     device = FakeDevice()
     with device.session():

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from lorabench.case import Case, Measure
-from lorabench.device.fake import FakeDevice
 from lorabench.errors import InputError
-from lorabench.workload import make_life, make_workload
+from lorabench.workload import make_workload
 from lorabench.workload.lifecycle.timing import SampledPhases, rounds
 
 LIFECYCLE = Case(scenario="s", task="lifecycle", model="llama-tiny", measure=Measure(warmup=2, steps=3))
@@ -52,11 +51,6 @@ def test_a_sample_is_a_phases_own_and_none_of_what_comes_between() -> None:
 def test_warm_up_comes_first_and_is_not_timed() -> None:
     silent, timed = object(), object()
     assert rounds(LIFECYCLE, silent, timed) == [silent, silent, timed, timed, timed]  # type: ignore[arg-type]
-
-
-def test_a_life_cannot_be_predicted() -> None:
-    with pytest.raises(InputError, match="cannot be predicted"):
-        make_life(LIFECYCLE, FakeDevice())
 
 
 def test_a_life_is_no_member_of_a_group() -> None:
