@@ -34,7 +34,6 @@ GPU_RUN = $(GPU_PYTHON) -m lorabench run --devices $(GPUS) --resume --out result
 GPU_PREDICT = $(GPU_PYTHON) -m lorabench predict --gpu $$card --resume --out results/$(EVIDENCE)predicted.jsonl
 # Exit code 4 comes after all have run: that a case is too large is evidence, too.
 ALL_RAN := || [ $$? -eq 4 ]
-# These are not predicted.
 LIFECYCLES := $(addprefix scenarios/,adapter-count.yaml lifecycle-bias.yaml lifecycle.yaml)
 STEPS := $(filter-out $(LIFECYCLES),$(wildcard scenarios/*.yaml))
 ACCURACY := tests/gpu/accuracy.yaml tests/gpu/accuracy-infer.yaml
@@ -51,7 +50,7 @@ evidence-gpu: records-gpu  ## the same, then predict what has run and write repo
 	if [ -z "$$card" ]; then \
 		echo "make evidence-gpu: nothing is predicted, for lorabench/catalog/cards.py does not have this GPU" >&2; exit; \
 	fi; \
-	$(GPU_PREDICT) $(STEPS) scenarios/large/ scenarios/learning/ $(ACCURACY) $(ALL_RAN)
+	$(GPU_PREDICT) $(STEPS) $(LIFECYCLES) scenarios/large/ scenarios/learning/ $(ACCURACY) $(ALL_RAN)
 	$(GPU_PYTHON) -m lorabench report results/$(EVIDENCE)*.jsonl --out reports/$(patsubst %-,%,$(EVIDENCE:%/=%))
 
 # The same files from the same results, byte for byte.
@@ -77,11 +76,12 @@ test-gpu: $(GPU_READY)  ## the tests that need a CUDA GPU, on one that nobody el
 	$(GPU_TEST) tests/benchmarks --ignore tests/benchmarks/test_report.py tests/unit/device/test_cuda.py
 
 # Predicted for an H100 and held to the byte. A small model, and few tokens, so that CI has time for each question: bytes
-# follow the same code. Left out are lifecycles, which are not predicted, and scenarios that ask for time.
+# follow the same code. Left out are scenarios that ask for time.
 SMALL := --model llama-tiny
 TRAINING := attention batch-size bias-modes cache checkpointing dropout full-fine-tuning int8 kbit-preparation optimizer \
 	padding quantization rank sequence-length target-modules
 INFERENCE := adapter-state int8-inference
+LIVES := adapter-count lifecycle
 PREDICT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/lorabench predict --quiet --force
 GATE ?= --strict
 
@@ -90,8 +90,10 @@ gate: $(VENV)/.installed  ## the scenarios' predicted GPU memory against results
 	$(PREDICT) $(TRAINING:%=scenarios/%.yaml) $(SMALL) --out results/gate-training.jsonl >/dev/null & training=$$!; \
 	$(PREDICT) scenarios/task-types.yaml --out results/gate-tasks.jsonl >/dev/null && \
 	$(PREDICT) $(INFERENCE:%=scenarios/%.yaml) $(SMALL) --set new_tokens=2 -k 'not batch_size=8' \
-		--out results/gate-inference.jsonl >/dev/null; inference=$$?; \
-	wait $$training && [ $$inference -eq 0 ] || { echo "make gate: not all cases could be predicted" >&2; exit 4; }; \
+		--out results/gate-inference.jsonl >/dev/null && \
+	$(PREDICT) $(LIVES:%=scenarios/%.yaml) $(SMALL) --out results/gate-lives.jsonl >/dev/null && \
+	$(PREDICT) scenarios/lifecycle-bias.yaml --model opt-tiny --out results/gate-biases.jsonl >/dev/null; others=$$?; \
+	wait $$training && [ $$others -eq 0 ] || { echo "make gate: not all cases could be predicted" >&2; exit 4; }; \
 	cat results/gate-*.jsonl >results/gate.jsonl; \
 	$(BIN)/lorabench gate results/gate.jsonl --baseline results/baselines/predicted.jsonl $(GATE) && exit; code=$$?; \
 	case $$code in \
