@@ -18,20 +18,20 @@ MEASURED = {
 }
 EXACT = {
     "h100": {
-        (False, "static"): (131, 131),
-        (False, "peak allocated"): (131, 131),
-        (False, "peak reserved"): (129, 131),
-        (True, "static"): (71, 71),
-        (True, "peak allocated"): (63, 71),
-        (True, "peak reserved"): (59, 71),
+        (False, "static"): (139, 139),
+        (False, "peak allocated"): (139, 139),
+        (False, "peak reserved"): (137, 139),
+        (True, "static"): (73, 73),
+        (True, "peak allocated"): (65, 73),
+        (True, "peak reserved"): (61, 73),
     },
     "h200": {
-        (False, "static"): (130, 130),
-        (False, "peak allocated"): (130, 130),
-        (False, "peak reserved"): (116, 130),
-        (True, "static"): (92, 92),
-        (True, "peak allocated"): (38, 92),
-        (True, "peak reserved"): (73, 92),
+        (False, "static"): (140, 140),
+        (False, "peak allocated"): (140, 140),
+        (False, "peak reserved"): (126, 140),
+        (True, "static"): (95, 95),
+        (True, "peak allocated"): (40, 95),
+        (True, "peak reserved"): (76, 95),
     },
 }
 """By whether it is quantized and by quantity: how many to the byte, of how many."""
@@ -77,6 +77,22 @@ def test_peaks_are_off_where_outliers_follow_values_alone(gpu, comparisons):
     assert {(one.measured.case["quantization"], one.measured.case["int8_threshold"]) for one in off} == {("int8", 6.0)}
 
 
+def test_every_phase_of_a_lifecycle_is_exact_but_for_loading(gpu, comparisons):
+    """Where no value decides: not at outlier threshold 6. While random weights are made a prediction is 4 KiB higher."""
+    lives = {one.measured.key: one for one in comparisons if one.measured.case["task"] == "lifecycle"}
+    assert len(lives) == {"h100": 10, "h200": 13}[gpu]
+    for one in lives.values():
+        measured, predicted = one.measured.memory.phases, one.predicted.memory.phases
+        assert measured.keys() == predicted.keys()
+        if one.measured.case["quantization"] == "int8" and one.measured.case["int8_threshold"] > 0:
+            continue
+        for name, phase in measured.items():
+            if name == "load":
+                assert 0 <= predicted[name].peak_bytes - phase.peak_bytes <= 4096
+            else:
+                assert predicted[name] == phase, (one.measured.name, name)
+
+
 def test_two_gpus_take_the_same_bytes():
     """As results/h200/README.md has it: what differs are peaks of int8 at threshold 6, and reserved bytes of two."""
     first, second = (
@@ -88,7 +104,7 @@ def test_two_gpus_take_the_same_bytes():
         }
         for gpu in MEASURED
     )
-    assert len(first) == 137
+    assert len(first) == 147
     assert first.keys() <= second.keys()
 
     def different(quantity: str) -> list[Record]:
