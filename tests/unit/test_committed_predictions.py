@@ -78,7 +78,7 @@ def test_peaks_are_off_where_outliers_follow_values_alone(gpu, comparisons):
 
 
 def test_every_phase_of_a_lifecycle_is_exact_but_for_loading(gpu, comparisons):
-    """Where no value decides: not at outlier threshold 6. While random weights are made a prediction is 4 KiB higher."""
+    """Where no value decides: not at outlier threshold 6. While random weights are made it is 4 KiB higher."""
     lives = {one.measured.key: one for one in comparisons if one.measured.case["task"] == "lifecycle"}
     assert len(lives) == {"h100": 10, "h200": 13}[gpu]
     for one in lives.values():
