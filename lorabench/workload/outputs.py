@@ -36,8 +36,8 @@ class Distance(NamedTuple):
 def distance(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Distance:
     """How far ``ours`` are from ``theirs``, over all pairs (ours, theirs) together, in fp64 and on ``device``.
 
-    Tensors of a pair have one shape, and may lie elsewhere: a GPU compares a model's weights in a fraction of the time
-    that a host takes. Where all of theirs are zero, ``relative`` is ||ours||.
+    Tensors of a pair have one shape, and may lie elsewhere, as a model's weights that were kept on the host. Where all
+    of theirs are zero, ``relative`` is ||ours||.
     """
     largest, off, whole = [], [], []
     for pair in pairs:
