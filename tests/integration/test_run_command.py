@@ -126,9 +126,13 @@ def test_predict_needs_no_gpu_and_says_what_it_cannot(folder):
     table = lorabench.load(folder / "out.jsonl")
     assert set(table["source"]) == {"predicted"}
     assert table["step_median_s"].isna().all()
-    refused = lorabench_in(folder, "predict", "tiny.yaml", "--set", "task=lifecycle", "--out", "life.jsonl", "-q")
+    lived = lorabench_in(folder, "predict", "tiny.yaml", "--set", "task=lifecycle", "--out", "life.jsonl", "-q")
+    assert lived.returncode == 0, lived.stdout + lived.stderr
+    assert set(lorabench.load(folder / "life.jsonl")["source"]) == {"predicted"}
+    pissa = ("--set", "adapter.options={init_lora_weights: pissa}", "--out", "pissa.jsonl", "-q")
+    refused = lorabench_in(folder, "predict", "tiny.yaml", *pissa)
     assert refused.returncode == 4
-    assert "lifecycle" in refused.stdout
+    assert "pissa computes the adapter from the values of the base's weights" in refused.stdout
 
 
 def test_the_functions_do_what_the_commands_do(folder):
