@@ -195,7 +195,8 @@ MERGE_AND_UNLOAD = Claim(
     test=_test_unload,
     figure=Figure("bars", x="case", y="unload ms", x_label="case", y_label="merge_and_unload, ms"),
     cause="Bytes that stay at an outlier threshold above 0 are not LoRA's. MatMul8bitLt.forward in "
-    "bitsandbytes/autograd/_functions.py keeps each layer's outlier columns of the last forward pass (state.idx), and "
-    "the base's bytes were read before it had one. Layers that are merged are quantized anew and begin without.",
+    "bitsandbytes/autograd/_functions.py keeps the outlier columns of each layer's last forward pass (state.idx), of "
+    "merged layers too, and the base's bytes were read before it had one. On a CPU these tensors add up to the bytes "
+    "that stay, 4,464 of SmolLM2-135M's 210 layers.",
     caveat={"cpu": "Only a GPU's allocator shows whether memory that was freed can be used again."},
 )

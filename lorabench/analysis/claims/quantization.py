@@ -206,7 +206,7 @@ INT8_CUTS_STATIC = Claim(
     method="Static bytes of training cases in int8 and in 16 bits, alike in all else, are divided, and the ratio "
     "compared with the computed one: a byte a weight and an fp32 scale an output for linear layers, two bytes for "
     "embeddings, head and norms, four for adapters. Dynamic memory, step time and decode time (in turn) are its price; "
-    "they are read at outlier threshold 0 where there is such a case.",
+    "they are read at outlier threshold 0 where there is such a case, dynamic memory in that which pays most.",
     refuted_by="Static memory that is not cut, or is over 0.5% off the computed.",
     threshold=_HALF,
     threshold_text="At most 0.55 of 16 bits counts as half; what stays in 16 bits is then a tenth of the parameters at "
