@@ -14,9 +14,11 @@ import pytest
 import torch
 from in_process import GPT2, LLAMA, NO_PHASES, OPT, T5, Listener, measure, record, write_config
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForCausalLM
 
 from lorabench.case import Adapter, Case, Measure
 from lorabench.device.cpu import CpuDevice
+from lorabench.device.padding import is_padded
 from lorabench.environment import Environment
 from lorabench.model import adapter as adapters
 from lorabench.model import adapter_files as files
@@ -433,3 +435,20 @@ def test_a_life_with_one_adapter_at_most_is_predicted(make_case: Callable[..., C
     phases = predicted(make_case("opt", adapter=Adapter(bias="all")))["memory"]["phases"]
     # PEFT refuses a second while it is loaded.
     assert [name for name in LIVED if name not in phases] == ["switch", "delete"]
+
+
+@pytest.mark.parametrize("padding", [0.0, 0.5])
+def test_a_predicted_life_knows_whether_its_masks_mask_anything(
+    make_case: Callable[..., Case], monkeypatch: pytest.MonkeyPatch, padding: float
+) -> None:
+    told = []
+    forward = LlamaForCausalLM.forward
+
+    def asking(*args: Any, **options: Any) -> Any:
+        told.append(is_padded())
+        return forward(*args, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", asking)
+    predicted(make_case(padding=padding))
+    # Two training steps; with the adapter, without it, and the bare model in the end.
+    assert told == [padding > 0] * 5
