@@ -53,7 +53,11 @@ def anchors(page: Path) -> set[str]:
     """The names under which GitHub links to a page's headings."""
     tokens = _tokens(page)
     titles = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    return {anchor(title) for title in titles}
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def commands(block: Block) -> Iterator[list[str]]:
