@@ -15,7 +15,7 @@ def claims(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="Results files.", show_default=False)],
     claim: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Judge this claim alone; can be given several times.", show_default=False),
+        typer.Option(metavar="ID", help="Show this claim alone; can be given several times.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +31,8 @@ def claims(
     files = [read_results(path) for path in results]
     for warning in (warning for file in files for warning in file.warnings):
         typer.echo(warning, err=True)
-    verdicts = judge(files, chosen)
+    # All are judged: a verdict is to be the one that it has beside the others, in a report of the same files.
+    verdicts = [verdict for verdict in judge(files) if chosen is None or verdict.claim in chosen]
     if as_json:
         for verdict in verdicts:
             typer.echo(json.dumps(verdict.to_dict()))

@@ -13,6 +13,7 @@ import pytest
 import lorabench
 from lorabench.analysis.claims.catalogue import CLAIMS
 
+EVIDENCE = Path(__file__).parents[2] / "results" / "h200"
 VERDICTS = {"supported", "refuted", "conditional", "inconclusive", "not tested"}
 FIELDS = {"id", "verdict", "effect", "ci95", "n", "threshold", "scope", "condition", "evidence", "missing"}
 
@@ -136,6 +137,21 @@ def test_some_claims_are_judged_alone_in_the_guides_order(cli, results):
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["adapter-restores", "adapters-switch"]
     lines = cli("claims", results, *chosen[:2]).stdout.splitlines()
     assert [line.split()[0] for line in lines if line.split()[:1] in ([one.id] for one in CLAIMS)] == [chosen[1]]
+
+
+def test_a_claim_shown_alone_has_the_verdict_that_it_has_beside_the_others(cli):
+    """Merging on the H200: its p value bears no correction for the other claims' tests."""
+    files = [str(EVIDENCE / f"{name}.jsonl") for name in ("scenarios", "lifecycle", "large", "learning")]
+    every, alone = (
+        {
+            verdict["id"]: verdict
+            for verdict in map(json.loads, cli("claims", *files, *chosen, "--json").stdout.splitlines())
+        }
+        for chosen in ((), ("--claim", "merged-adds-none"))
+    )
+    assert list(alone) == ["merged-adds-none"]
+    assert alone["merged-adds-none"] == every["merged-adds-none"]
+    assert len(every) == len(CLAIMS)
 
 
 def test_a_claim_that_is_none_is_bad_input(cli, results):

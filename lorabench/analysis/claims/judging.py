@@ -76,7 +76,8 @@ def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
         changed = replace(finding, p_value=p_value)
         if p_value > ALPHA:
             reason = f"p = {p_value:.2g} after Holm's correction over {len(tested)} tests"
-            changed = replace(changed, verdict="inconclusive", summary=f"{finding.summary} ({reason})")
+            # Where it holds and where it does not is no longer shown.
+            changed = replace(changed, verdict="inconclusive", summary=f"{finding.summary} ({reason})", condition=None)
         corrected[index] = replace(verdicts[index], finding=changed)
     return corrected
 

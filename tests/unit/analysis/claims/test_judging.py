@@ -118,6 +118,14 @@ def test_holm_runs_over_the_verdicts_that_rest_on_a_test():
     assert corrected[2].p_value == pytest.approx(0.06)
 
 
+def test_what_holm_undoes_has_no_condition():
+    undone = replace(verdict("conditional", 0.04), finding=Finding("conditional", "", condition="in fp16; not in bf16"))
+    undone = replace(undone, finding=replace(undone.finding, p_value=0.04))
+    kept, lost = (correct([undone, *others])[0].finding for others in ([], [verdict("supported", 0.04)]))
+    assert (kept.verdict, kept.condition) == ("conditional", "in fp16; not in bf16")
+    assert (lost.verdict, lost.condition) == ("inconclusive", None)
+
+
 def test_what_was_open_stays_open():
     verdicts = [verdict("inconclusive", 0.2), verdict("not tested")]
     assert [one.finding.verdict for one in correct(verdicts)] == ["inconclusive", "not tested"]
