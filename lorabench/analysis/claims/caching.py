@@ -174,6 +174,7 @@ CACHE_CONFLICTS_WITH_CHECKPOINTING = Claim(
     ),
     then="model.config.use_cache = False",
     now="model.config.use_cache = False  # still silences the warning, and drops the cache without checkpointing",
-    cause="GradientCheckpointingLayer in transformers/modeling_layers.py sets use_cache to False and drops the cache "
-    "from a layer's arguments when the layer is checkpointed.",
+    cause="merge_with_config_defaults in transformers/utils/generic.py, around the model's forward, sets use_cache to "
+    "False with this warning while the model trains with checkpointing: no cache is made. GradientCheckpointingLayer "
+    "in transformers/modeling_layers.py would drop one that still reached a layer.",
 )

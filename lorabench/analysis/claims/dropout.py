@@ -1,4 +1,4 @@
-"""What dropout on the adapter's input costs: a mask, the dropped input, and the time to make them."""
+"""What dropout on the adapter's input costs: a mask or noise, the dropped input, and the time to make them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _acts(record: Record) -> bool:
 
 
 def _computed(record: Record) -> int | None:
-    """A mask of a byte and the dropped input in fp32, for each number that goes into an adapted layer."""
+    """Bytes of what is kept for each number that goes into an adapted layer: mask or noise, dropped input in fp32."""
     shapes = shapes_of(record)
     layers = None if shapes is None else shapes.targets(setting(record, "adapter.target_modules"))
     if layers is None:
@@ -111,7 +111,7 @@ def _computed(record: Record) -> int | None:
     numbers = (
         record.case["batch_size"] * record.case["sequence_length"] * sum(one.ingoing * one.copies for one in layers)
     )
-    return int(numbers * (1 + 4))
+    return int(numbers * ((4 if record.device.type == "cpu" else 1) + 4))
 
 
 def _is_within(zero: Record, record: Record) -> bool:
@@ -134,7 +134,7 @@ def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping
         "dropout": setting(record, _AXIS),
         "dynamic MiB without": mib(_dynamic(zero)),
         "added MiB": mib(_dynamic(record) - _dynamic(zero)),
-        "mask and input MiB": None if computed is None else mib(computed),
+        "computed MiB": None if computed is None else mib(computed),
         "step ratio": None if ratio is None else ratio.value,
         "low": None if ratio is None else ratio.low,
         "high": None if ratio is None else ratio.high,
@@ -143,7 +143,7 @@ def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping
 
 def _told(zero: Record, record: Record) -> str:
     added, computed = _dynamic(record) - _dynamic(zero), _computed(record)
-    of_computed = "" if computed is None else f" of the {told(computed)} that mask and dropped input take at most"
+    of_computed = "" if computed is None else f" of the {told(computed)} that it may take at most"
     return (
         f"On {setup(record)}, dropout {setting(record, _AXIS):g} adds {told(added)} of dynamic memory{of_computed} "
         f"({100 * added / _dynamic(zero):.1f}%)."
@@ -154,11 +154,11 @@ DROPOUT_RATE = Claim(
     id="dropout-rate",
     chapter="2",
     title="Dropout can be used",
-    hypothesis="Dropout on the adapter's input acts at the rate asked for, and costs no more memory than a mask and "
-    "the dropped input of each adapted layer, and less than a tenth of the step's time.",
+    hypothesis="Dropout on the adapter's input acts at the rate asked for, and costs no more memory than a mask (on a "
+    "CPU, noise) and the dropped input of each adapted layer, and less than a tenth of the step's time.",
     method="Training cases with dropout 0 and above, alike in all else. The built dropout layers' rate is read; "
-    "dynamic bytes are compared with a byte for the mask and four for the dropped input, for each number that goes "
-    "into an adapted layer; step times are taken in turn.",
+    "dynamic bytes are compared with a byte for the mask (on a CPU four for the noise) and four for the dropped input, "
+    "for each number that goes into an adapted layer; step times are taken in turn.",
     refuted_by="A rate that is not the one asked for, more bytes than computed, or a step that takes over a tenth "
     "longer.",
     threshold=_LIMIT,
@@ -179,9 +179,11 @@ DROPOUT_RATE = Claim(
         y_label="step time / that without dropout",
     ),
     cause="Linear.forward in peft/tuners/lora/layer.py drops the input after casting it to the adapter's dtype, as a "
-    "rule fp32. nn.Dropout keeps a mask of one byte an element for its gradient, and the product with A keeps the "
-    "dropped input in place of the cast one. The rate decides on a CPU alone: one that is not Intel's draws the mask "
-    "number by number (bernoulli_scalar_kernel in ATen/native/cpu/DistributionKernels.cpp), which took 2.6 times as "
-    "long at 0.5 as at 0.05, and as long at 0.25 as at 0.75: branches that cannot be foreseen (AMD EPYC, torch 2.13).",
+    "rule fp32, and the product with A keeps the dropped input in place of the cast one. For its gradient nn.Dropout "
+    "keeps a mask of one byte an element on a GPU (native_dropout), and on a CPU, where it multiplies by noise of its "
+    "input's dtype, as many bytes as that has (_dropout_impl in ATen/native/Dropout.cpp). The rate decides on a CPU "
+    "alone: one that is not Intel's draws the mask number by number (bernoulli_scalar_kernel in "
+    "ATen/native/cpu/DistributionKernels.cpp), which took 2.6 times as long at 0.5 as at 0.05, and as long at 0.25 as "
+    "at 0.75: branches that cannot be foreseen (AMD EPYC, torch 2.13).",
     caveat={"cpu": "Only a GPU shows what the extra kernels' launches cost: a CPU has none."},
 )

@@ -133,16 +133,17 @@ def _total(record: Record) -> int:
 
 def _dynamic_test(evidence: Evidence) -> Finding:
     batches = _longest(evidence, "batch_size", at_least=3)
-    models = _longest(evidence, "model", at_least=2)
+    families = _families(evidence)
     lengths = _longest(evidence, "sequence_length", at_least=2)
     missing = [] if batches else ["training cases that differ in the batch size alone, three or more"]
-    missing += [] if models else ["training cases of two presets of one family at one batch size and length"]
+    missing += [] if families else ["training cases of two presets of one family at one batch size and length"]
+    of_models = [record for series in families.values() for records in series for record in records]
     if missing:
-        return not_tested(*missing, evidence=keys(one for found in (batches, models) for one in _flat(found)))
+        return not_tested(*missing, evidence=keys(_flat(batches) + of_models))
     rows: list[Mapping[str, Any]] = []
     holding: list[str] = []
     failing: list[str] = []
-    sentences, fits = [], []
+    sentences, fits, told = [], [], []
     for name, records in batches.items():
         fit = line([setting(one, "batch_size") for one in records], [_dynamic(one) for one in records])
         is_line = fit.r_squared >= _R_SQUARED and fit.largest_residual <= _RESIDUAL and fit.slope > 0
@@ -154,18 +155,18 @@ def _dynamic_test(evidence: Evidence) -> Finding:
             "off the line)."
         )
         rows += _growth(f"batch size, {name}", [setting(one, "batch_size") for one in records], records)
-    for name, records in models.items():
-        grows = all(_dynamic(after) > _dynamic(before) for before, after in pairwise(records))
-        (holding if grows else failing).append(f"model size ({name})")
-        times, more = _total(records[-1]) / _total(records[0]), _dynamic(records[-1]) / _dynamic(records[0])
-        verb = "it grows at every size" if grows else "it does not grow at every size"
-        sentences.append(f"Over {name}, {verb}: {times:.3g} times the parameters, {more:.3g} times the dynamic memory.")
-        rows += _growth(f"model size, {name}", [_total(one) for one in records], records)
+    for where, series in families.items():
+        grown = [records for records in series if _grows(records)]
+        (holding if len(grown) == len(series) else failing).append(f"model size {where}")
+        shown = max(series, key=lambda records: (len(records), -_least_growth(records)))
+        told.append(f"in {len(grown)} of {len(series)} series {where} ({_told_growth(shown)})")
+        rows += _growth(_models_name(shown[0]), [_total(one) for one in shown], shown)
+    sentences.append(f"Over models of a family it grows at every size {listed(told)}.")
     for name, records in lengths.items():
         order = _order(records)
         sentences.append(f"With the sequence it grows as length^{order:.2f} at the end ({name}).")
         rows += _growth(f"length, {name}", [setting(one, "sequence_length") for one in records], records)
-    records = [one for found in (batches, models, lengths) for one in _flat(found)]
+    records = _flat(batches) + of_models + _flat(lengths)
     return Finding(
         combined(holding, failing),
         " ".join(sentences),
@@ -182,32 +183,68 @@ def _flat(found: Mapping[str, Sequence[Record]]) -> list[Record]:
 
 
 def _longest(evidence: Evidence, axis: str, *, at_least: int) -> dict[str, list[Record]]:
-    """For each set-up the longest series over ``axis`` with memory; over models, those of one family by size."""
+    """For each set-up the longest series over ``axis`` with memory."""
     found: dict[str, list[Record]] = {}
-    for records in _series(evidence, axis):
-        complete = [record for record in records if _dynamic(record) and _total(record)]
-        families = {_family(record) for record in complete} if axis == "model" else {None}
-        for family in sorted(families, key=str):
-            alike = [record for record in complete if family is None or _family(record) == family]
-            if len(alike) < at_least:
-                continue
-            alike = sorted(alike, key=_total) if axis == "model" else alike
-            name = _series_name(alike[0], axis, family)
-            if len(alike) > len(found.get(name, [])):
-                found[name] = alike
+    for records in evidence.series(axis, _ADAPTED):
+        alike = _complete(records)
+        name = _series_name(alike[0], axis) if alike else ""
+        if len(alike) >= max(at_least, len(found.get(name, [])) + 1):
+            found[name] = alike
     return found
 
 
-def _series(evidence: Evidence, axis: str) -> list[list[Record]]:
-    """Over models, one set of target modules at a time: they may follow the model, and are not compared here."""
-    if axis != "model":
-        return evidence.series(axis, _ADAPTED)
+def _complete(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if _dynamic(record) and _total(record)]
+
+
+def _families(evidence: Evidence) -> dict[str, list[list[Record]]]:
+    """All series over models of one family, by size, that are alike in all else; with and without checkpointing.
+
+    Apart, because it leaves little of the layers, and more of the logits. One set of target modules at a time: they may
+    follow the model, and are not compared here.
+    """
     targets = {json.dumps(setting(record, _TARGETS)): setting(record, _TARGETS) for record in evidence.where(_ADAPTED)}
-    return [
-        records
-        for wanted in targets.values()
-        for records in evidence.series(axis, {**_ADAPTED, _TARGETS: partial(eq, wanted)})
-    ]
+    found: dict[str, list[list[Record]]] = {}
+    for mode, where in _CHECKPOINTING.items():
+        for wanted in targets.values():
+            alike = {**_ADAPTED, "gradient_checkpointing": mode, _TARGETS: partial(eq, wanted)}
+            for records in map(_complete, evidence.series("model", alike)):
+                for family in sorted({_family(record) for record in records} - {None}, key=str):
+                    sizes = sorted((record for record in records if _family(record) == family), key=_total)
+                    if len(sizes) > 1:
+                        found.setdefault(where, []).append(sizes)
+    return found
+
+
+_CHECKPOINTING = {"none": "without checkpointing"} | {
+    mode: f"with {mode} checkpointing" for mode in ("reentrant", "non-reentrant")
+}
+
+
+def _grows(records: Sequence[Record]) -> bool:
+    return _least_growth(records) > 1
+
+
+def _least_growth(records: Sequence[Record]) -> float:
+    """Of each step to the next larger model, the least: dynamic bytes after by those before."""
+    return min(_dynamic(after) / _dynamic(before) for before, after in pairwise(records))
+
+
+def _told_growth(records: Sequence[Record]) -> str:
+    """From the smallest to the largest model; where one step does not grow, that step."""
+    ends = records[0], records[-1]
+    if not _grows(records):
+        ends = min(pairwise(records), key=lambda pair: _dynamic(pair[1]) / _dynamic(pair[0]))
+    small, large = ends
+    return (
+        f"{setting(large, 'model')} takes {_dynamic(large) / _dynamic(small):.3g} times what {setting(small, 'model')} "
+        f"does, of {_total(large) / _total(small):.3g} times the parameters"
+    )
+
+
+def _models_name(record: Record) -> str:
+    mode = setting(record, "gradient_checkpointing")
+    return f"models in {setting(record, 'quantization')}{'' if mode == 'none' else f', {mode}'}"
 
 
 def _family(record: Record) -> str | None:
@@ -215,9 +252,7 @@ def _family(record: Record) -> str | None:
     return None if preset is None else preset.model_type
 
 
-def _series_name(record: Record, axis: str, family: str | None) -> str:
-    if axis == "model":
-        return f"{family} models in {setting(record, 'quantization')}"
+def _series_name(record: Record, axis: str) -> str:
     return f"{setup(record)}, {setting(record, 'attention')} attention" if axis == "sequence_length" else setup(record)
 
 
@@ -254,7 +289,7 @@ STATIC_FOLLOWS_PARAMETERS = Claim(
     refuted_by="Static memory over 0.5% off the sum, or one that changes with the batch size or the length.",
     threshold=_STATIC_LIMIT,
     threshold_text="Within 0.5%: a GPU's allocator rounds each tensor up to 512 bytes and may leave up to 1 MiB of a "
-    "large block unused, which comes to 0.48% of a 13B model. Equal to the byte over batch sizes and lengths.",
+    "large block unused, which could come to 0.48% of a 13B model. Equal to the byte over batch sizes and lengths.",
     unit="% off the computed bytes",
     test=_static_test,
     figure=Figure("bars", x="model", y="off, %", x_label="", y_label="static memory, % off the computed"),
@@ -273,7 +308,8 @@ DYNAMIC_FOLLOWS_BATCH = Claim(
     "equal batch.",
     method="A line is fitted to dynamic bytes by batch size: its slope is the price of one more sequence, its "
     "intercept what is paid once. At one batch size and length, dynamic bytes of models of one family are put "
-    "in the order of their parameters. The growth with the sequence's length is told too, for each kind of attention.",
+    "in the order of their parameters, with checkpointing and without. The growth with the sequence's length is told "
+    "too, for each kind of attention.",
     refuted_by="Bytes by batch size that are no line, or a larger model of the family that needs less.",
     threshold=_R_SQUARED,
     threshold_text="R2 at least 0.99 and no point over 5% off the line: libraries' workspaces and the allocator's "
@@ -290,6 +326,6 @@ DYNAMIC_FOLLOWS_BATCH = Claim(
         log_x=True,
     ),
     cause="Logits are vocabulary x tokens, and ForCausalLMLoss in transformers/loss/loss_utils.py widens them to "
-    "fp32; log-softmax and the gradients make more of their size. With a vocabulary of 128,256 they outweigh the "
-    "layers of a small model, and a larger model with 32,000 can take less.",
+    "fp32; log-softmax and the gradients make more of their size. Gradient checkpointing leaves little of the layers, "
+    "and logits decide: a larger model with a vocabulary of 32,000 takes less there than a small one with 128,256.",
 )

@@ -23,15 +23,18 @@ _LOADED = {"task": "train", "kbit_preparation": False, "adapter": lambda adapter
 
 
 def _cuts(evidence: Evidence) -> Finding:
-    pairs = _by_model(evidence)
-    if not pairs:
+    every = _pairs(evidence)
+    if not every:
         return not_tested("training cases in int8 and in fp16 or bf16, alike in all else, with memory")
+    pairs = _by_model(every)
     steps = _time_ratios(evidence, _LOADED, "step")
     decodes = _time_ratios(evidence, {"task": "infer"}, "decode")
     rows = [_cut_row(model, half, int8, steps.get(model), decodes.get(model)) for model, (half, int8) in pairs.items()]
     worst, best = max(rows, key=lambda row: row["ratio"]), min(rows, key=lambda row: row["ratio"])
     verdict, condition = _verdict(rows)
-    price = [f"dynamic memory {_span(row['dynamic ratio'] for row in rows)}"]
+    dearest = max(every, key=_preference)
+    dearest = max((pair for pair in every if _is_honest(pair) == _is_honest(dearest)), key=_dynamic_ratio)
+    price = [f"dynamic memory {_span(row['dynamic ratio'] for row in rows)}{_told_dearest(dearest, rows)}"]
     price += [f"a step {_span(row['step ratio'] for row in rows)}"] if any(row["step ratio"] for row in rows) else []
     price += [f"a decoded token {_span(row['decode ratio'] for row in rows)}"] if decodes else []
     return Finding(
@@ -42,28 +45,52 @@ def _cuts(evidence: Evidence) -> Finding:
         effect=worst["ratio"],
         n=len(rows),
         condition=condition,
-        evidence=keys(record for pair in pairs.values() for record in pair),
+        evidence=keys(record for pair in (*pairs.values(), dearest) for record in pair),
         missing=() if steps else (TIMED_IN_TURN,),
         rows=tuple(rows),
     )
 
 
-def _by_model(evidence: Evidence) -> dict[str, tuple[Record, Record]]:
-    """One pair a model: at outlier threshold 0 where there is one, for dynamic bytes are honest there alone.
-
-    Of several the one that pays most for int8 in dynamic memory: checkpointing, say, hides that price.
-    """
-    found: dict[str, tuple[Record, Record]] = {}
-    for threshold in ((), (0.0,)):
-        where = {**_LOADED, **({"int8_threshold": threshold} if threshold else {})}
-        for dtype in reversed(_HALF_PRECISION):
-            pairs = evidence.pairs("quantization", dtype, "int8", where)
-            whole = [pair for pair in pairs if all(_static(one) and _dynamic(one) for one in pair)]
-            found |= {str(setting(pair[1], "model")): pair for pair in sorted(whole, key=_dynamic_ratio)}
-    return found
+_Pair = tuple[Record, Record]
+"""16 bits and int8, alike in all else."""
 
 
-def _dynamic_ratio(pair: tuple[Record, Record]) -> float:
+def _pairs(evidence: Evidence) -> list[_Pair]:
+    return [
+        pair
+        for threshold in ({}, {"int8_threshold": (0.0,)})
+        for dtype in _HALF_PRECISION
+        for pair in evidence.pairs("quantization", dtype, "int8", {**_LOADED, **threshold})
+        if all(_static(one) and _dynamic(one) for one in pair)
+    ]
+
+
+def _by_model(pairs: Sequence[_Pair]) -> dict[str, _Pair]:
+    """One pair a model: without checkpointing, which has a price of its own; of several the one that pays most."""
+    models = dict.fromkeys(str(setting(int8, "model")) for _, int8 in pairs)
+    return {
+        model: max((pair for pair in pairs if setting(pair[1], "model") == model), key=_preference) for model in models
+    }
+
+
+def _preference(pair: _Pair) -> tuple[bool, bool, float]:
+    return _is_honest(pair), setting(pair[1], "gradient_checkpointing") == "none", _dynamic_ratio(pair)
+
+
+def _is_honest(pair: _Pair) -> bool:
+    """At outlier threshold 0: above it the dynamic bytes of random weights are an accident of the initialisation."""
+    return bool(setting(pair[1], "int8_threshold") == 0)
+
+
+def _told_dearest(pair: _Pair, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The highest price with checkpointing, where it is higher than without."""
+    mode, ratio = setting(pair[1], "gradient_checkpointing"), _dynamic_ratio(pair)
+    if mode == "none" or ratio <= max(row["dynamic ratio"] for row in rows):
+        return ""
+    return f" (with {mode} checkpointing up to {ratio:.2f}, on {setting(pair[1], 'model')})"
+
+
+def _dynamic_ratio(pair: _Pair) -> float:
     half, int8 = pair
     return _dynamic(int8) / _dynamic(half)
 
@@ -97,6 +124,7 @@ def _cut_row(model: str, half: Record, int8: Record, step: Estimate | None, deco
         "computed": computed,
         "quantized parameters, %": None if shapes is None else 100 * shapes.quantized / shapes.parameters,
         "outlier threshold": setting(int8, "int8_threshold"),
+        "checkpointing": setting(int8, "gradient_checkpointing"),
         "dynamic ratio": _dynamic_ratio((half, int8)),
         "peak ratio": (_static(int8) + _dynamic(int8)) / (_static(half) + _dynamic(half)),
         "step ratio": step.value if step else None,
@@ -206,7 +234,8 @@ INT8_CUTS_STATIC = Claim(
     method="Static bytes of training cases in int8 and in 16 bits, alike in all else, are divided, and the ratio "
     "compared with the computed one: a byte a weight and an fp32 scale an output for linear layers, two bytes for "
     "embeddings, head and norms, four for adapters. Dynamic memory, step time and decode time (in turn) are its price; "
-    "they are read at outlier threshold 0 where there is such a case, dynamic memory in that which pays most.",
+    "they are read at outlier threshold 0 where there is such a case, dynamic memory without checkpointing where there "
+    "is such a case, and in that which pays most.",
     refuted_by="Static memory that is not cut, or is over 0.5% off the computed.",
     threshold=_HALF,
     threshold_text="At most 0.55 of 16 bits counts as half; what stays in 16 bits is then a tenth of the parameters at "
@@ -218,7 +247,10 @@ INT8_CUTS_STATIC = Claim(
     ),
     then="AutoModelForCausalLM.from_pretrained(name, load_in_8bit=True)",
     now="AutoModelForCausalLM.from_pretrained(name, quantization_config=BitsAndBytesConfig(load_in_8bit=True))",
-    cause="bitsandbytes quantizes linear layers alone; transformers leaves the output head and what is tied to it.",
+    cause="bitsandbytes quantizes linear layers alone; transformers leaves the output head and what is tied to it. Its "
+    "product keeps each layer's input for backward (ctx.tensors of MatMul8bitLt, bitsandbytes/autograd/_functions.py), "
+    "which a frozen layer in 16 bits does not: that is the price in dynamic memory, and non-reentrant checkpointing "
+    "cannot free it.",
     caveat={"cpu": "Only a GPU runs bitsandbytes' int8 kernels: a CPU's times in int8 say nothing about a GPU's."},
 )
 

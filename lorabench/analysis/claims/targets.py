@@ -168,8 +168,8 @@ TARGET_MODULES = Claim(
         x_label="target modules",
         y_label="peak memory / that of the fewest targets",
     ),
-    cause="Each adapted layer casts its input to the adapter's dtype, which autocast_adapter_dtype makes fp32 "
-    "(_cast_input_dtype in peft/tuners/tuners_utils.py), and keeps the copy for A's gradient: four bytes an element, "
-    "once for every layer, for layers of one input do not share it.",
+    cause="Where the base is not in fp32, each adapted layer casts its input to the adapter's dtype, which "
+    "autocast_adapter_dtype makes fp32 (_cast_input_dtype in peft/tuners/tuners_utils.py), and keeps the copy for A's "
+    "gradient: four bytes an element, once for every layer, for layers of one input do not share it.",
     caveat={"cpu": "Only a GPU shows how much of the extra step time is launches of small kernels."},
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lives import evidence
 from trainings import MIB, around, training
@@ -107,7 +109,21 @@ def test_twice_tells_full_fine_tuning_apart(make_record):
     ]
     finding = CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(*adapted, *whole))
     assert {row["trained"] for row in finding.rows} == {"adapter", "all weights"}
-    assert "training all weights (1.33)" in finding.summary
+    assert "1.33 [1.33, 1.33] times as long training all weights." in finding.summary
+
+
+def test_operations_are_told_beside_the_time_that_they_explain(make_record):
+    """The head is not recomputed, so operations grow less than half. A record without counts has no share in it."""
+    counts = ({"bf16": 4_000_000, "fp32": 1000}, {"bf16": 5_152_000, "fp32": 1288})
+    records = [
+        replace(record, observations={**record.observations, "work": {"step": {"flops": flops}}})
+        for record, flops in zip(timed(make_record, ratio=1.30, group="checkpointing"), counts, strict=True)
+    ]
+    finding = CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(*records))
+    assert finding.rows[0]["operations ratio"] == pytest.approx(1.288)
+    assert "times as long with a frozen base, with 1.29 times the operations." in finding.summary
+    [row] = CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(*timed(make_record, group="checkpointing"))).rows
+    assert row["operations ratio"] is None
 
 
 def test_twice_without_times_in_turn_says_so(make_record):

@@ -7,9 +7,12 @@ from lives import evidence
 from trainings import MIB, around, training
 
 from lorabench.analysis.claims.dropout import DROPOUT_RATE
+from lorabench.record import RecordDevice
 
-# batch x length x (inputs of q and v, 256 each, in 4 layers) x (1 byte of mask and 4 of input)
-COST = 1 * 128 * 4 * 2 * 256 * 5
+# batch x length x (inputs of q and v, 256 each, in 4 layers)
+NUMBERS = 1 * 128 * 4 * 2 * 256
+# 4 bytes of noise and 4 of input on a CPU; on a GPU a byte of mask.
+COST = NUMBERS * 8
 
 
 def pair(make_record, *, added=COST, slower=1.02, rate=0.1, group="dropout", **case):
@@ -32,7 +35,18 @@ def test_supported_at_the_computed_price(make_record):
     assert finding.effect == pytest.approx(1.02, abs=1e-6)
     assert finding.p_value is not None
     assert finding.p_value < 0.001
-    assert finding.rows[0]["mask and input MiB"] == finding.rows[0]["added MiB"] == COST / MIB == 1.25
+    assert finding.rows[0]["computed MiB"] == finding.rows[0]["added MiB"] == COST / MIB == 2.0
+
+
+def test_a_gpus_mask_has_a_byte_where_a_cpus_noise_has_four(make_record):
+    on_gpu = [replace(record, device=RecordDevice("cuda", "Imaginary GPU")) for record in pair(make_record)]
+    finding = DROPOUT_RATE.test(evidence(*on_gpu))
+    assert finding.rows[0]["computed MiB"] == NUMBERS * 5 / MIB
+    assert finding.verdict == "refuted"
+    on_gpu = [
+        replace(record, device=RecordDevice("cuda", "Imaginary GPU")) for record in pair(make_record, added=NUMBERS * 5)
+    ]
+    assert DROPOUT_RATE.test(evidence(*on_gpu)).verdict == "supported"
 
 
 @pytest.mark.parametrize("changes", [{"added": 2 * COST}, {"slower": 1.3}], ids=["bytes", "time"])

@@ -108,7 +108,30 @@ def test_dynamic_refuted_by_a_curve_and_a_larger_model_that_needs_less(make_reco
 def test_dynamic_conditional_where_the_model_does_not_matter(make_record):
     finding = DYNAMIC_FOLLOWS_BATCH.test(evidence(*batches(make_record, STRAIGHT), *models(make_record, (30, 30))))
     assert finding.verdict == "conditional"
-    assert finding.condition == ("with the batch size (llama-tiny fp32); not with model size (llama models in fp32)")
+    assert finding.condition == "with the batch size (llama-tiny fp32); not with model size without checkpointing"
+
+
+def test_checkpointing_does_not_hide_behind_longer_series_without(make_record):
+    """Three sizes grow without it, and one of two quantizations falls with it: that one is shown."""
+    sizes = ("llama-tiny", "llama-mini", "smollm2-135m")
+    records = [
+        training(make_record, model=model, dynamic=dynamic * MIB, sequence_length=64, **case)
+        for case, dynamics in (
+            ({}, (10, 20, 30)),
+            ({"gradient_checkpointing": "reentrant"}, (10, 20)),
+            ({"gradient_checkpointing": "reentrant", "quantization": "nf4"}, (20, 10)),
+        )
+        for model, dynamic in zip(sizes, dynamics, strict=False)
+    ]
+    finding = DYNAMIC_FOLLOWS_BATCH.test(evidence(*batches(make_record, STRAIGHT), *records))
+    assert finding.condition == (
+        "with the batch size (llama-tiny fp32) and model size without checkpointing; not with model size with "
+        "reentrant checkpointing"
+    )
+    assert "it grows at every size in 1 of 1 series without checkpointing (smollm2-135m takes 3 " in finding.summary
+    assert "and in 1 of 2 series with reentrant checkpointing (llama-mini takes 0.5 times what" in finding.summary
+    shown = {row["series"]: row["times its dynamic"] for row in finding.rows if "models" in row["series"]}
+    assert shown == {"models in fp32": 3.0, "models in nf4, reentrant": 0.5}
 
 
 def test_dynamic_tells_the_order_of_the_length(make_record):

@@ -12,20 +12,32 @@ from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC, INT8_SCHEME
 from lorabench.analysis.claims.shapes import shapes
 
 
-def pair(make_record, model, *, int8_static=None, ratio=None, group=None, threshold=0.0, dynamic=12 * MIB):
+def pair(
+    make_record,
+    model,
+    *,
+    int8_static=None,
+    ratio=None,
+    group=None,
+    threshold=0.0,
+    dynamic=12 * MIB,
+    half="fp16",
+    **case,
+):
     return [
         training(
             make_record,
             model=model,
             quantization=kind,
-            compute_dtype="fp16",
+            compute_dtype=half,
             int8_threshold=threshold,
             static=int8_static if kind == "int8" else None,
             dynamic=dynamic if kind == "int8" else 10 * MIB,
             seconds=around(0.010 * (ratio if kind == "int8" else 1)) if ratio else (),
             group=group,
+            **case,
         )
-        for kind in ("fp16", "int8")
+        for kind in (half, "int8")
     ]
 
 
@@ -72,6 +84,25 @@ def test_threshold_0_decides_where_there_is_such_a_case(make_record):
     assert (row["outlier threshold"], row["dynamic ratio"]) == (0.0, pytest.approx(1.2))
     [row] = INT8_CUTS_STATIC.test(evidence(records[0], records[2])).rows
     assert row["outlier threshold"] == 6.0
+
+
+def test_checkpointing_has_a_price_of_its_own(make_record):
+    """Neither it, nor a pair in the other dtype that pays less, stands for a model's price without it."""
+    records = [
+        *pair(make_record, "llama-tiny", half="bf16", dynamic=14 * MIB),
+        *pair(make_record, "llama-tiny", half="fp16", dynamic=11 * MIB, sequence_length=64),
+        *pair(make_record, "llama-tiny", half="bf16", dynamic=29 * MIB, gradient_checkpointing="non-reentrant"),
+        *pair(make_record, "llama-mini", dynamic=12 * MIB),
+    ]
+    finding = INT8_CUTS_STATIC.test(evidence(*records))
+    rows = {row["model"]: row for row in finding.rows}
+    assert rows["llama-tiny"]["dynamic ratio"] == pytest.approx(1.4)
+    assert rows["llama-tiny"]["checkpointing"] == "none"
+    assert "dynamic memory 1.20 to 1.40 (with non-reentrant checkpointing up to 2.90, on llama-tiny)" in finding.summary
+    assert {record.key for record in records[4:6]} <= set(finding.evidence)
+    [row] = INT8_CUTS_STATIC.test(evidence(*records[4:6])).rows
+    assert (row["checkpointing"], row["dynamic ratio"]) == ("non-reentrant", pytest.approx(2.9))
+    assert "up to" not in INT8_CUTS_STATIC.test(evidence(*records[4:6])).summary
 
 
 def test_decode_times_come_from_inference(make_record):
