@@ -6,7 +6,9 @@ callable ``run_job(job: Job, emit: Emit) -> None``. It answers with events, each
 - ``{"event": "phase", "phase": NAME, "case": INDEX}`` on entering a phase (or a stage such as ``warm-up``);
 - ``{"event": "result", "case": INDEX, "status": ..., "error": {...} | None, "proof": {...} | None, "memory": {...} |
   None, "latency": {PHASE: [SECONDS, ...]}, "tokens_per_s": ..., "observations": {...}}`` once for each case of the job,
-  as soon as it is known; of times it sends the samples alone.
+  as soon as it is known; of times it sends the samples alone;
+- ``{"event": "measured", ...}`` with the fields of a result before a case is timed: a process that ends while it times
+  leaves that.
 
 Events must be JSON without NaN or infinity; one that is not raises in the worker, and what escapes from the worker
 becomes the record of every case that has no result yet.

@@ -6,6 +6,7 @@ On a device that computes nothing it is bytes, and the proof of what was built.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +14,7 @@ from lorabench.device.protocol import Device
 from lorabench.model.proof import check
 from lorabench.record import Proof
 from lorabench.runner.job import Emit, Job
-from lorabench.runner.telling import Stages, Teller, judge, result
+from lorabench.runner.telling import Stages, Teller, judge, measured, result
 from lorabench.workload import make_life, schemes
 from lorabench.workload.lifecycle import Lifecycle
 from lorabench.workload.lifecycle.memory import LifeMemory
@@ -46,17 +47,18 @@ class _Run:
             self._measure(memory)
         except Exception as fault:
             status, error = judge(fault, self._teller.phase)
-        self._emit(
-            result(
-                0,
-                status,
-                error,
-                proof=self._proof,
-                memory=memory.memory(),
-                latency=self._latency,
-                tokens_per_s=None,
-                observations={**self._observations, "stages_s": self._stages.seconds},
-            )
+        self._emit(self._result(memory, status, error))
+
+    def _result(self, memory: LifeMemory, status: str, error: Mapping[str, str] | None) -> dict[str, Any]:
+        return result(
+            0,
+            status,
+            error,
+            proof=self._proof,
+            memory=memory.memory(),
+            latency=self._latency,
+            tokens_per_s=None,
+            observations={**self._observations, "stages_s": self._stages.seconds},
         )
 
     def _measure(self, memory: LifeMemory) -> None:
@@ -75,6 +77,7 @@ class _Run:
             self._check(life.prove(teller.enter))
         with self._stages("compare"):
             self._observations["lifecycle"] = life.observe()
+        self._emit(measured(self._result(memory, "ok", None)))
         with self._stages("timing"):
             teller.enter("timing")
             self._latency = life.time(teller.pass_by)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lorabench.case import Case
@@ -34,10 +34,15 @@ class Outcome:
     notes: Notes = field(default_factory=Notes)
 
 
-def outcomes(job: Job, events: Iterable[Mapping[str, Any]], wall_s: float) -> list[Outcome]:
-    """One outcome for each case of ``job``, whose process is over; it is shared out evenly what time it took."""
+def outcomes(job: Job, events: Sequence[Mapping[str, Any]], wall_s: float) -> list[Outcome]:
+    """One outcome for each case of ``job``, whose process is over; it is shared out evenly what time it took.
+
+    Of a case without a result, what had been measured before the process ended is kept.
+    """
     share_s = wall_s / len(job.cases)
-    results = {event["case"]: event for event in events if event["event"] == "result"}
+    results, measured = (
+        {event["case"]: event for event in events if event["event"] == kind} for kind in ("result", "measured")
+    )
     raised = next((event for event in events if event["event"] == "raised"), None)
     end = next(event for event in events if event["event"] == "end")
     lost = Outcome(end["status"], end["error"], share_s)
@@ -45,7 +50,8 @@ def outcomes(job: Job, events: Iterable[Mapping[str, Any]], wall_s: float) -> li
         error = {**lost.error, "type": raised["type"], "message": raised["message"]}
         lost = Outcome(raised["status"], error, share_s)
     found = {index: Outcome(event["status"], event["error"], share_s, event) for index, event in results.items()}
-    return [found.get(index, lost) for index in range(len(job.cases))]
+    kept = {index: replace(lost, results=event) for index, event in measured.items()}
+    return [found.get(index, kept.get(index, lost)) for index in range(len(job.cases))]
 
 
 def join(memory: Outcome, timing: Outcome | None) -> Outcome:

@@ -19,7 +19,7 @@ from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
 from lorabench.runner.life import run_life
-from lorabench.runner.telling import HeldBack, Stages, Teller, judge, result
+from lorabench.runner.telling import HeldBack, Stages, Teller, judge, measured, result
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
@@ -111,21 +111,24 @@ class _Single:
             self._measure(workload, memory)
         except Exception as fault:
             status, error = judge(fault, self._teller.phase)
-        self._emit(
-            result(
-                0,
-                status,
-                error,
-                proof=self._proof,
-                memory=self._attributed(memory.memory()),
-                latency=self._latency,
-                tokens_per_s=workload.tokens_per_s(self._latency),
-                observations={
-                    **self._observations,
-                    **({"warnings": self._warnings} if self._warnings else {}),
-                    "stages_s": self._stages.seconds,
-                },
-            )
+        self._emit(self._result(workload, memory, status, error))
+
+    def _result(
+        self, workload: Workload, memory: MemoryPass, status: str, error: Mapping[str, str] | None
+    ) -> dict[str, Any]:
+        return result(
+            0,
+            status,
+            error,
+            proof=self._proof,
+            memory=self._attributed(memory.memory()),
+            latency=self._latency,
+            tokens_per_s=workload.tokens_per_s(self._latency),
+            observations={
+                **self._observations,
+                **({"warnings": self._warnings} if self._warnings else {}),
+                "stages_s": self._stages.seconds,
+            },
         )
 
     def _measure(self, workload: Workload, memory: MemoryPass) -> None:
@@ -146,6 +149,7 @@ class _Single:
             assert workload.expected is not None
             check(case, self._proof, workload.expected, device.type)
         if self._job.mode == "single" and device.computes:
+            self._emit(measured(self._result(workload, memory, "ok", None)))
             with self._stages("timing"):
                 [self._latency] = _timed([workload], self._job, device, self._teller)
                 observed = workload.observations()

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from in_process import LLAMA, NO_PHASES, OPT, T5, built, measure, record, write_config
+from in_process import LLAMA, NO_PHASES, OPT, T5, Listener, built, measure, record, write_config
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
-from lorabench.case import Adapter, Case, Measure
+from lorabench.case import Adapter, Case, Measure, Task
 from lorabench.environment import Environment
 from lorabench.errors import InputError
 from lorabench.model.build import build_base
+from lorabench.runner.job import Job
+from lorabench.runner.worker import run_job
 from lorabench.workload import training
 
 MEASURE = Measure(warmup=1, steps=3)
@@ -284,3 +286,20 @@ def test_text_is_real_to_a_pretrained_model() -> None:
 def test_text_is_refused_to_random_weights(case: Case) -> None:
     with pytest.raises(InputError, match=r"^data: text needs weights: pretrained; .*$"):
         measure(replace(case, data="text"))
+
+
+@pytest.mark.parametrize("task", ["train", "lifecycle"])
+def test_what_is_measured_is_told_before_anything_is_timed(tmp_path: Path, task: Task) -> None:
+    """So that a process which ends while it times leaves its bytes."""
+    model = write_config(tmp_path / "model", "llama", LLAMA)
+    case = Case("told", task, model, sequence_length=16, measure=Measure(warmup=1, steps=2))
+    listener = Listener()
+    run_job(Job((case,), "single", "cpu", repeat=0, timeout_s=60.0), listener)
+    kinds = [event["event"] for event in listener.events]
+    told, last = kinds.index("measured"), kinds.index("result")
+    timing = [event.get("phase") for event in listener.events].index("timing")
+    assert told < timing < last
+    measured, result = listener.events[told], listener.events[last]
+    assert measured["memory"] == result["memory"]
+    assert measured["proof"] == result["proof"]
+    assert (measured["latency"], result["latency"].keys() != set()) == ({}, True)

@@ -154,3 +154,17 @@ def test_a_malformed_result_makes_the_record_failed(environment, results):
 
 def test_a_malformed_status_makes_the_record_failed(environment):
     assert record_of(Outcome("splendid", None, 1.0), environment).error.type == "MalformedResult"
+
+
+def test_what_was_measured_before_the_end_is_kept(environment):
+    memory = {"static_bytes": 3, "dynamic_bytes": 2, "peak_allocated_bytes": 5}
+    measured = {**result(0, memory=memory, observations={"stages_s": {"memory": 1.0}}), "event": "measured"}
+    timeout = {**END, "status": "timeout", "error": {"type": "Timeout", "message": "1 s", "phase": "forward"}}
+    first, second = outcomes(job(), [measured, timeout], 1.0)
+    record = record_of(first, environment)
+    assert (record.status, record.error.type, record.error.phase) == ("timeout", "Timeout", "forward")
+    assert (record.memory.static_bytes, record.memory.peak_allocated_bytes) == (3, 5)
+    assert (dict(record.latency), record.observations["stages_s"]) == ({}, {"memory": 1.0})
+    assert record_of(second, environment).memory is None
+    [whole, _] = outcomes(job(), [measured, result(0, memory={"static_bytes": 4}), timeout], 1.0)
+    assert whole.results["memory"] == {"static_bytes": 4}
