@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.comparisons import (
     Comparison,
     RatioTest,
@@ -21,7 +21,6 @@ from lorabench.analysis.claims.comparisons import (
 )
 from lorabench.analysis.claims.conditions import decide, facts
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import MIB, extra_peak_bytes, flag, having, number, span, took
 from lorabench.analysis.statistics import p_equivalent, p_greater, paired_ratio
 from lorabench.record import Record

@@ -6,9 +6,8 @@ import math
 from itertools import combinations
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.words import combined, mib, setup, told
 from lorabench.record import Record
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, listed, mib, setup
 from lorabench.analysis.statistics import Estimate, paired_ratio

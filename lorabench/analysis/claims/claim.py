@@ -55,6 +55,11 @@ class Finding:
     p_value: float | None = None
 
 
+def not_tested(*missing: str, evidence: tuple[str, ...] = ()) -> Finding:
+    """The finding of a claim whose cases the records lack; ``missing`` says which, in words."""
+    return Finding("not tested", f"The records lack {'; '.join(missing)}.", evidence=evidence, missing=missing)
+
+
 @dataclass(frozen=True)
 class Claim:
     """One sentence of advice made testable.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import Facts, decide, facts, labels
 from lorabench.analysis.claims.evidence import Evidence, keys
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import flag, having, is_plain, median_ms, number, span
 from lorabench.record import Record
 

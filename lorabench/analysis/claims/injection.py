@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import decide, facts, in_order, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, observed
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import flag, having, integer, is_plain, median_ms, names, number, span, took
 from lorabench.record import Record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lorabench.analysis.claims.catalogue import CLAIMS
 from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
 from lorabench.analysis.claims.conditions import in_order
 from lorabench.analysis.claims.evidence import Evidence
@@ -21,14 +22,10 @@ def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> 
 
     ``results`` are files as read, one each; ``claims`` all of the catalogue unless given.
     """
-    if claims is None:
-        from lorabench.analysis.claims.catalogue import CLAIMS
-
-        claims = CLAIMS
     verdicts = [
         Verdict(claim, evidence.scope, finding)
         for evidence in gather(results)
-        for claim in claims
+        for claim in (CLAIMS if claims is None else claims)
         for finding in [claim.test(evidence)]
     ]
     return correct(verdicts)
@@ -85,8 +82,3 @@ def correct(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def _deciding(finding: Finding) -> float:
     assert finding.p_value is not None
     return 1.0 if finding.verdict == "inconclusive" else finding.p_value
-
-
-def not_tested(*missing: str, evidence: tuple[str, ...] = ()) -> Finding:
-    """The finding of a claim whose cases the records lack; ``missing`` says which, in words."""
-    return Finding("not tested", f"The records lack {'; '.join(missing)}.", evidence=evidence, missing=missing)

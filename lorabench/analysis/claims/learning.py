@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.curves import TRAINED_ON_TEXT, loss_curves, mean_loss, spread
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.words import combined
 from lorabench.analysis.statistics import Estimate, mean, p_mean_below
 from lorabench.record import Record

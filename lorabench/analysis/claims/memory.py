@@ -10,9 +10,8 @@ from itertools import pairwise
 from operator import eq
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.words import combined, listed, mib, setup, split
 from lorabench.analysis.statistics import line

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.conditions import condition, decide, facts, labels, listed
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.lifecycle import flag, having, integer, median_ms, number, span, took
 from lorabench.record import Record
 

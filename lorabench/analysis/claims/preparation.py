@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.curves import TRAINED_ON_TEXT, climbs, diverged, loss_curves, mean_loss
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.words import combined, told
 from lorabench.analysis.statistics import Estimate, mean, p_mean_below, p_mean_within

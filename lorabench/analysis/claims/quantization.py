@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import Linear, adapter_parameters, shapes_of
 from lorabench.analysis.claims.timing import timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, targets_of

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.judging import not_tested
 from lorabench.analysis.claims.shapes import Linear, Shapes, adapter_parameters, shapes_of, task_head_parameters
 from lorabench.analysis.claims.words import combined, listed, mib, split
 from lorabench.record import Record

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
-from lorabench.analysis.claims.judging import correct, gather, judge, not_tested
+from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict, not_tested
+from lorabench.analysis.claims.judging import correct, gather, judge
 from lorabench.record import RecordDevice
 from lorabench.results import Results
 
