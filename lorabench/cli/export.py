@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from lorabench.cli.files import refuse_overwriting
 from lorabench.errors import InputError
+from lorabench.whole_file import write_whole
 
 
 def export(
@@ -27,6 +29,7 @@ def export(
     from lorabench.report.pytest_benchmark import export as as_pytest_benchmark
     from lorabench.results import read_results
 
+    refuse_overwriting([("RESULTS", path) for path in results], {"--out": out})
     found = read_results(*dict.fromkeys(results))
     whole, left_out = as_pytest_benchmark(found.latest(), found.environments)
     for line in (*found.warnings, *left_out):
@@ -36,7 +39,6 @@ def export(
         typer.echo(text)
         return
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_whole(out, text + "\n")
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written: {error.strerror}") from None

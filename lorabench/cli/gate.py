@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
+from lorabench.cli.files import refuse_overwriting
 from lorabench.cli.options import AsJson
 from lorabench.errors import InputError
 from lorabench.wording import counted, one_line
@@ -63,7 +64,7 @@ def gate(
 
     if update and (junit or markdown):
         raise InputError(f"--update and {'--junit' if junit else '--markdown'}: an update decides nothing; choose one")
-    _refuse_overwriting({"RESULTS": results, "--baseline": baseline, "--junit": junit, "--markdown": markdown})
+    refuse_overwriting([("RESULTS", results), ("--baseline", baseline)], {"--junit": junit, "--markdown": markdown})
     found = read_results(results)
     records, warnings = current(found, str(results))
     before = read_baseline(baseline)
@@ -81,17 +82,6 @@ def gate(
     write_baseline(baseline, made)
     dropped = 0 if before is None else len(before.records) - len(before.kept_by(made))
     _print_update(decision, as_json, {"path": str(baseline), "cases": len(made.records), "dropped": dropped})
-
-
-def _refuse_overwriting(files: Mapping[str, Path | None]) -> None:
-    """What is read must not be written to, nor one file be written twice."""
-    seen: dict[Path, str] = {}
-    for option, path in files.items():
-        if path is None:
-            continue
-        same = seen.setdefault(path.resolve(), option)
-        if same != option and (same, option) != ("RESULTS", "--baseline"):
-            raise InputError(f"{same} and {option}: both are {path}: name two files")
 
 
 def _write(decision: Decision, junit: Path | None, markdown: Path | None) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from lorabench.environment import Environment
 from lorabench.errors import InputError, ResultsError
 from lorabench.record import Record
 from lorabench.results import Results, read_results
+from lorabench.whole_file import write_whole
 from lorabench.wording import one_line
 
 _MOST_NAMED = 5
@@ -129,23 +128,12 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         ResultsError: the system refuses.
     """
     text = "".join(_text(line) + "\n" for line in _lines(baseline))
-    # The file behind a link is replaced, not the link.
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if target.exists() and not target.is_file():
+        if path.exists() and not path.is_file():
             raise ResultsError(f"{path}: not a regular file: a baseline is one")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_whole(path, text)
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _lines(baseline: Baseline) -> Iterator[Environment | Tolerance | Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import lorabench_in
 
+from lorabench.cli.export import export as command
 from lorabench.errors import InputError
 from lorabench.record import Timing
 from lorabench.report.pytest_benchmark import export
@@ -92,3 +94,29 @@ def test_pytest_benchmark_compares_two_exports(timed, environment, tmp_path):
     output = compared.stdout + compared.stderr
     assert "benchmark 'ranks step': 2 tests" in output
     assert output.count("ranks[adapter.rank=4]::step") == 2
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "./results.jsonl", "linked.jsonl", "hard.jsonl"])
+def test_the_results_are_not_overwritten(timed, environment, tmp_path, name):
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(one.to_dict()) + "\n" for one in (environment, timed)))
+    (tmp_path / "linked.jsonl").symlink_to(path)
+    (tmp_path / "hard.jsonl").hardlink_to(path)
+    before = path.read_text()
+    done = lorabench_in(tmp_path, "export", "results.jsonl", "--out", name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"RESULTS and --out: both are {Path(name)}: name two files\n"
+    assert path.read_text() == before
+
+
+def test_a_full_disk_leaves_no_file(timed, environment, tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(one.to_dict()) + "\n" for one in (environment, timed)))
+
+    def fill_up(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    with pytest.raises(InputError, match=r"--out .*out\.json: cannot be written: No space left on device"):
+        command([path], tmp_path / "out.json")
+    assert list(tmp_path.iterdir()) == [path]
