@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
-from lorabench.cli.loading import load_cases
+from lorabench.cli.files import refuse_overwriting
+from lorabench.cli.loading import load_cases, scenario_files
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Force, Out, Quiet, TrustRemoteCode
 from lorabench.errors import InputError
@@ -82,7 +83,8 @@ def ab(
     if force and out is None:
         raise InputError("--force: say which file with --out")
     target = resolve_device(device)
-    _, cases = load_cases(paths, target.device.type, model, overrides, select)
+    scenarios, cases = load_cases(paths, target.device.type, model, overrides, select)
+    refuse_overwriting(scenario_files(paths, scenarios), {"--out": out, "--junit": junit, "--markdown": markdown})
     out = out or Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{target.device.type}.jsonl"
     options = Options(Rules(alpha, floor, pairs), budget_s, ahead, seed)
     pythons: dict[Side, str] = {"base": base, "head": head}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from lorabench.case import Case
     from lorabench.scenario import Scenario
@@ -33,3 +33,9 @@ def load_cases(
     for why, count in Counter(why for scenario in scenarios for why in scenario.left_out).items():
         typer.echo(f"left out {count} {'case' if count == 1 else 'cases'}: {why}", err=True)
     return scenarios, cases
+
+
+def scenario_files(paths: Sequence[Path], scenarios: Sequence[Scenario]) -> list[tuple[str, Path]]:
+    """What was read for ``scenarios``, as :func:`lorabench.cli.files.refuse_overwriting` takes it."""
+    # Both: a path may be a folder, and a scenario's file is a name made fit to print.
+    return [("PATH", path) for path in (*paths, *(Path(scenario.file) for scenario in scenarios))]

@@ -82,3 +82,23 @@ def test_what_has_no_time_is_refused(folder):
     assert "no time to compare" in done.stderr
     done = lorabench_in(folder, "ab", "tiny.yaml", *both, "--pairs", "2")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("tiny.yaml", "--out", "out.jsonl", "--junit", "out.jsonl"), "--out and --junit: both are out.jsonl"),
+        (("tiny.yaml", "--out", "a.jsonl", "--markdown", "./a.jsonl"), "--out and --markdown: both are a.jsonl"),
+        (("tiny.yaml", "--junit", "x", "--markdown", "x"), "--junit and --markdown: both are x"),
+        (("tiny.yaml", "--junit", "tiny.yaml"), "PATH and --junit: both are tiny.yaml"),
+        ((".", "--markdown", "tiny.yaml"), "PATH and --markdown: both are tiny.yaml"),
+        (("tiny.yaml", "--out", "tiny.yaml", "--force"), "PATH and --out: both are tiny.yaml"),
+    ],
+)
+def test_no_option_overwrites_another_file_of_the_comparison(folder, arguments, options):
+    both = ["--base", sys.executable, "--head", sys.executable, "--device", "cpu", "--pairs", "4"]
+    done = lorabench_in(folder, "ab", *arguments, *both)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{options}: name two files\n"
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"], "nothing was run"
+    assert (folder / "tiny.yaml").read_text() == SCENARIO
