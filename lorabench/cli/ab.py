@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorabench.cli.ci_files import Junit, Markdown, write_junit, write_markdown
+from lorabench.cli.ci_files import Junit, Markdown, refuse_unwritable, write_junit, write_markdown
 from lorabench.cli.files import refuse_overwriting
 from lorabench.cli.loading import load_cases, scenario_files
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
@@ -85,12 +85,16 @@ def ab(
     target = resolve_device(device)
     scenarios, cases = load_cases(paths, target.device.type, model, overrides, select)
     refuse_overwriting(scenario_files(paths, scenarios), {"--out": out, "--junit": junit, "--markdown": markdown})
+    refuse_unwritable(junit, markdown)
     out = out or Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{target.device.type}.jsonl"
     options = Options(Rules(alpha, floor, pairs), budget_s, ahead, seed)
     pythons: dict[Side, str] = {"base": base, "head": head}
     comparison = _run(cases, pythons, target, options, out, force, as_json, quiet, trust_remote_code)
-    _write(comparison, strict, junit, markdown)
-    _print(comparison, strict, as_json, quiet, out)
+    # The verdict comes first: it is not lost where a file cannot be written, nor a file where nobody reads stdout.
+    try:
+        _print(comparison, strict, as_json, quiet, out)
+    finally:
+        _write(comparison, strict, junit, markdown)
     if code := comparison.exit_code(strict):
         raise typer.Exit(code)
 
@@ -138,10 +142,12 @@ def _run(
 def _write(comparison: Comparison, strict: bool, junit: Path | None, markdown: Path | None) -> None:
     from lorabench.report.paired import files
 
-    if junit is not None:
-        write_junit(junit, files.junit(comparison, strict))
-    if markdown is not None:
-        write_markdown(markdown, files.markdown(comparison, strict))
+    try:
+        if junit is not None:
+            write_junit(junit, files.junit(comparison, strict))
+    finally:
+        if markdown is not None:
+            write_markdown(markdown, files.markdown(comparison, strict))
 
 
 def _print(comparison: Comparison, strict: bool, as_json: bool, quiet: bool, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,20 @@ Markdown = Annotated[
 ]
 
 
+def refuse_unwritable(junit: Path | None, markdown: Path | None) -> None:
+    """Before a long run: ``InputError`` where it can be told already that a file cannot be written. Makes nothing."""
+    for option, path in (("--junit", junit), ("--markdown", markdown)):
+        if path is None:
+            continue
+        # A folder that is missing will be made, in the nearest that is there.
+        there = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.exists(one))
+        inside = there != path.absolute()
+        if there.is_dir() != inside:
+            raise _unwritable(option, path, os.strerror(errno.ENOTDIR if inside else errno.EISDIR))
+        if not os.access(there, os.W_OK | (os.X_OK if inside else 0)):
+            raise _unwritable(option, path, os.strerror(errno.EACCES))
+
+
 def write_junit(path: Path, text: str) -> None:
     """``text`` into the file that ``--junit`` names; ``InputError`` where it cannot be written."""
     _write(path, "--junit", text, "w")
@@ -44,4 +59,8 @@ def _write(path: Path, option: str, text: str, mode: Literal["a", "w"]) -> None:
         with path.open(mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written: {error.strerror}") from None
+        raise _unwritable(option, path, error.strerror) from None
+
+
+def _unwritable(option: str, path: Path, why: str | None) -> InputError:
+    return InputError(f"{option} {path}: cannot be written: {why}")

@@ -73,8 +73,11 @@ def gate(
     policy = Policy(strict, allow_missing, across_versions or update)
     decision = judge(before, records, found.environments, policy, str(baseline))
     if not update:
-        _write(decision, junit, markdown)
-        _print(decision, as_json)
+        # The verdict comes first: it is not lost where a file cannot be written, nor a file where nobody reads stdout.
+        try:
+            _print(decision, as_json)
+        finally:
+            _write(decision, junit, markdown)
         if decision.exit_code:
             raise typer.Exit(decision.exit_code)
         return
@@ -85,14 +88,16 @@ def gate(
 
 
 def _write(decision: Decision, junit: Path | None, markdown: Path | None) -> None:
-    if junit is not None:
-        from lorabench.report.gate.junit import junit as as_junit
+    try:
+        if junit is not None:
+            from lorabench.report.gate.junit import junit as as_junit
 
-        write_junit(junit, as_junit(decision))
-    if markdown is not None:
-        from lorabench.report.gate.markdown import markdown as as_markdown
+            write_junit(junit, as_junit(decision))
+    finally:
+        if markdown is not None:
+            from lorabench.report.gate.markdown import markdown as as_markdown
 
-        write_markdown(markdown, as_markdown(decision))
+            write_markdown(markdown, as_markdown(decision))
 
 
 def _print(decision: Decision, as_json: bool) -> None:

@@ -167,6 +167,28 @@ def test_no_option_overwrites_what_is_read(tmp_path, gate, baseline, checkpointe
     assert (tmp_path / baseline).read_bytes() == before
 
 
+def test_a_regression_is_told_where_a_file_cannot_be_written(tmp_path, gate, baseline, checkpointed):
+    memory = replace(checkpointed.memory, peak_allocated_bytes=checkpointed.memory.peak_allocated_bytes + 1)
+    results = write(tmp_path / "head.jsonl", replace(checkpointed, memory=memory))
+    done = gate(results, "--baseline", baseline, "--junit", "/dev/full", "--markdown", "m.md")
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1].startswith("failed: 1 case")
+    assert done.stderr == "--junit /dev/full: cannot be written: No space left on device\n"
+    assert "failed: 1 case" in (tmp_path / "m.md").read_text()
+
+
+def test_files_are_written_where_nobody_reads_the_verdict(tmp_path, baseline, checkpointed):
+    results = write(tmp_path / "head.jsonl", checkpointed)
+    command = [sys.executable, "-m", "lorabench", "gate", results, "--baseline", baseline, "--junit", "j.xml"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(lorabench.__file__).parents[1])}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert ET.parse(tmp_path / "j.xml").getroot().attrib["failures"] == "0"
+
+
 def nested(depth: int) -> str:
     return '{"type":"record","observations":' + "[" * depth + "]" * depth + "}"
 
