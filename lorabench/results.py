@@ -113,6 +113,15 @@ def read_stream(file: BinaryIO, name: str, results: Results, also: Mapping[str, 
     return sound_bytes
 
 
+def begins_as_results(file: BinaryIO) -> bool:
+    """Whether the first line of ``file`` is a results file's, whatever version wrote it and whatever follows."""
+    try:
+        data = _parse(file.readline(MAX_LINE_BYTES + 1))
+    except MalformedError:
+        return False
+    return isinstance(data, dict) and data.get("type") in ("environment", "record")
+
+
 def record_from_dict(data: Mapping[str, Any]) -> Record:
     """The inverse of :meth:`Record.to_dict`, for data that may be anything.
 

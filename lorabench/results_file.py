@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from lorabench.environment import Environment
 from lorabench.errors import ResultsError
 from lorabench.record import Record
-from lorabench.results import Results, read_stream
+from lorabench.results import Results, begins_as_results, read_stream
 
 Existing = Literal["refuse", "resume", "replace"]
 """What to do about a file that holds something already."""
@@ -32,7 +32,7 @@ class ResultsFile:
 
         Raises:
             ResultsError: it holds something and ``existing`` is ``refuse``, another run is writing into it, it is no
-                regular file, what it holds cannot be resumed, or the system refuses.
+                regular file, what it holds cannot be resumed or is not a results file's, or the system refuses.
         """
         self.path = path
         self.earlier = Results()
@@ -57,11 +57,16 @@ class ResultsFile:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResultsError(f"{self.path}: another run is writing into it: choose another --out") from None
-        if existing == "replace" or os.fstat(self._fd).st_size == 0:
+        if os.fstat(self._fd).st_size == 0:
             return 0
         if existing == "refuse":
             raise ResultsError(f"{self.path}: exists: choose another --out, or say --resume or --force")
         with os.fdopen(os.dup(self._fd), "rb") as file:
+            if existing == "replace":
+                if not begins_as_results(file):
+                    why = "not a results file, and nothing else is replaced"
+                    raise ResultsError(f"{self.path}: {why}: choose another --out")
+                return 0
             return read_stream(file, str(self.path), self.earlier)
 
     def begin(self, environment: Environment) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorabench.cli.loading import load_cases
+from lorabench.cli.files import refuse_overwriting
+from lorabench.cli.loading import load_cases, scenario_files
 from lorabench.cli.options import AsJson, Device, Devices, Model, ScenarioPaths, Select, Set
 from lorabench.errors import EXIT_CASE_NOT_OK, InputError
 
@@ -32,7 +33,7 @@ Out = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the file that --out names: finished cases are not run again.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the results file that --out names.")]
 ExitFirst = Annotated[bool, typer.Option("-x", help="Stop after the first case that does not end ok.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
 TrustRemoteCode = Annotated[
@@ -104,7 +105,8 @@ def run_scenarios(
     existing = _existing(out, resume, force)
     targets = resolve_devices(device)
     device_type = targets[0].device.type
-    _, cases = load_cases(paths, device_type, model, overrides, select)
+    scenarios, cases = load_cases(paths, device_type, model, overrides, select)
+    refuse_overwriting(scenario_files(paths, scenarios), {"--out": out})
     if out is None:
         out = Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-{device_type}.jsonl"
     elif resume and out.is_file() and out.stat().st_size:

@@ -137,6 +137,20 @@ def test_a_bad_scenario_is_one_line_with_its_place(cli, scenario, tmp_path, chan
         assert_refused(cli(command, scenario), *words)
 
 
+@pytest.mark.parametrize("command", ["run", "predict"])
+@pytest.mark.parametrize("path", ["ranks.yaml", "."])
+def test_the_scenario_is_not_overwritten(cli, scenario, tmp_path, command, path):
+    for options in ((), ("--force",), ("--resume",)):
+        assert_refused(cli(command, path, "--out", f"./{scenario}", *options), f"PATH and --out: both are {scenario}")
+    assert (tmp_path / scenario).read_text() == SCENARIO
+
+
+def test_force_replaces_results_alone(cli, scenario, tmp_path):
+    (tmp_path / "notes.txt").write_text("what I found\n")
+    assert_refused(cli("predict", scenario, "--out", "notes.txt", "--force"), "notes.txt: not a results file")
+    assert (tmp_path / "notes.txt").read_text() == "what I found\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -69,6 +69,35 @@ def test_replacing_waits_until_the_run_begins(written, environment, make_record)
     assert [record.seed for record in read_results(written).records] == [9]
 
 
+def test_replacing_needs_no_sound_file(written, environment, make_record):
+    first, _, _ = written.read_bytes().partition(b"\n")
+    written.write_bytes(first + b'\nnot a line\n{"type": "rec')
+    with ResultsFile(written, "replace") as file:
+        file.begin(environment)
+        file.append(make_record(case={"seed": 9}))
+    assert [record.seed for record in read_results(written).records] == [9]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"scenario: first\n",
+        b"\n",
+        b"[]\n",
+        b'{"benchmarks": []}\n',
+        b'{"type": ["record"]}\n',
+        b'{"type": "envir',
+        b"\xff\x00",
+        b"[" * 100_000,
+    ],
+)
+def test_only_a_results_file_is_replaced(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ResultsError, match="not a results file, and nothing else is replaced"):
+        ResultsFile(path, "replace")
+    assert path.read_bytes() == content
+
+
 def test_resuming_appends_and_does_not_repeat_the_environment(written, environment, make_record):
     with ResultsFile(written, "resume") as file:
         assert file.earlier.finished() == {make_record().identity}
