@@ -52,7 +52,7 @@ def read_baseline(path: Path) -> Baseline | None:
     results = read_results(path, also={"tolerance": lambda data: tolerances.append(parse_tolerance(data))})
     if results.warnings:
         # A results file is torn when a run is killed. A baseline is written whole: what is lost would not be missed.
-        raise ResultsError(f"{path}: the last line is torn: take the file from git again, or write it with --update")
+        raise ResultsError(f"{path}: the last line is torn: take the file from git again")
     records, warnings = current(results, str(path))
     promised = [record for record in records if record.status == "ok"]
     others = [record for record in records if record.status != "ok"]
