@@ -27,8 +27,10 @@ class ResultsFile:
     Nothing is changed before :meth:`begin`, so that a run that cannot start destroys nothing.
     """
 
-    def __init__(self, path: Path, existing: Existing = "refuse") -> None:
+    def __init__(self, path: Path, existing: Existing = "refuse", *, resumable: bool = True) -> None:
         """Opens and locks ``path``, making it and its folder where they are missing.
+
+        ``resumable`` says whether messages may name ``--resume``: not each command has it.
 
         Raises:
             ResultsError: it holds something and ``existing`` is ``refuse``, another run is writing into it, it is no
@@ -37,6 +39,7 @@ class ResultsFile:
         self.path = path
         self.earlier = Results()
         self.records = 0
+        self._resumable = resumable
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
@@ -60,7 +63,8 @@ class ResultsFile:
         if os.fstat(self._fd).st_size == 0:
             return 0
         if existing == "refuse":
-            raise ResultsError(f"{self.path}: exists: choose another --out, or say --resume or --force")
+            ways = "--resume or --force" if self._resumable else "--force"
+            raise ResultsError(f"{self.path}: exists: choose another --out, or say {ways}")
         with os.fdopen(os.dup(self._fd), "rb") as file:
             if existing == "replace":
                 if not begins_as_results(file):
@@ -111,7 +115,8 @@ class ResultsFile:
 
     def _refusal(self, error: OSError) -> str:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room and go on with --resume" if full else "go on with --resume once this is mended"
+        again = "go on with --resume" if self._resumable else "start again with another --out"
+        remedy = f"make room and {again}" if full else f"{again} once this is mended"
         kept = f"the {self.records} records written before are kept; {remedy}"
         return f"{self.path}: cannot be written: {error.strerror}; {kept}"
 

@@ -65,7 +65,7 @@ def run(
         if case.task not in METRICS:
             raise InputError(f"{case.name}: task: {case.task} has no steps to compare; leave it out with -k")
     with ExitStack() as held:
-        file = held.enter_context(ResultsFile(out, existing)) if out else None
+        file = held.enter_context(ResultsFile(out, existing, resumable=False)) if out else None
         progress = progress or NoProgress()
         sampler = held.enter_context(Sampler(target, trust_remote_code=trust_remote_code, warn=progress.warning))
         return _Run(alone, pythons, target, options or Options(), file, sampler, progress, begun).run()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import lorabench.ab.run as ab
 from lorabench.analysis.paired import Rules
 from lorabench.case import Case
 from lorabench.environment import EnvironmentDevice, Target
-from lorabench.errors import DeviceError, InputError
+from lorabench.errors import DeviceError, InputError, ResultsError
 from lorabench.results import read_results
 from lorabench.runner.outcome import Outcome
 
@@ -185,6 +187,25 @@ def test_every_sample_is_a_record_of_its_own(sampler, tmp_path: Path):
     for record in results.records:
         side = record.observations["ab"]["side"]
         assert results.environments[record.environment].versions["peft"] == ("0.21" if side == "base" else "0.22")
+
+
+def test_messages_name_no_option_that_the_command_lacks(sampler, tmp_path: Path, monkeypatch):
+    sampler(steps(1.0, spread=0.5))
+    out = tmp_path / "out.jsonl"
+    run(CASE, rules=Rules(pairs=4), out=out)
+    with pytest.raises(ResultsError, match=r"exists: choose another --out, or say --force$"):
+        run(CASE, out=out)
+
+    def fill_up(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def behave(*_: object) -> Outcome:
+        monkeypatch.setattr(os, "pwrite", fill_up)
+        return timed(0.02, "step")
+
+    sampler(behave)
+    with pytest.raises(ResultsError, match=r"are kept; make room and start again with another --out$"):
+        run(CASE, out=tmp_path / "other.jsonl")
 
 
 def test_what_cannot_be_compared_is_refused(sampler, monkeypatch):
