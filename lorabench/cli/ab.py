@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorabench.cli.ci_files import Junit, Markdown, refuse_unwritable, write_junit, write_markdown
-from lorabench.cli.files import refuse_overwriting
+from lorabench.cli.files import refuse_overwriting, results_file
 from lorabench.cli.loading import load_cases, scenario_files
 from lorabench.cli.options import AsJson, Device, Model, ScenarioPaths, Select, Set
 from lorabench.cli.run import Force, Out, Quiet, TrustRemoteCode
@@ -86,13 +85,13 @@ def ab(
     scenarios, cases = load_cases(paths, target.device.type, model, overrides, select)
     refuse_overwriting(scenario_files(paths, scenarios), {"--out": out, "--junit": junit, "--markdown": markdown})
     refuse_unwritable(junit, markdown)
-    out = out or Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-ab-{target.device.type}.jsonl"
     options = Options(Rules(alpha, floor, pairs), budget_s, ahead, seed)
     pythons: dict[Side, str] = {"base": base, "head": head}
-    comparison = _run(cases, pythons, target, options, out, force, as_json, quiet, trust_remote_code)
+    with results_file(out, f"ab-{target.device.type}") as path:
+        comparison = _run(cases, pythons, target, options, path, force, as_json, quiet, trust_remote_code)
     # The verdict comes first: it is not lost where a file cannot be written, nor a file where nobody reads stdout.
     try:
-        _print(comparison, strict, as_json, quiet, out)
+        _print(comparison, strict, as_json, quiet, path)
     finally:
         _write(comparison, strict, junit, markdown)
     if code := comparison.exit_code(strict):
@@ -134,7 +133,8 @@ def _run(
                 begun=tell,
             )
     except KeyboardInterrupt:
-        kept = f"the samples taken are in {out}" if out.exists() else "nothing was measured"
+        begun = out.exists() and out.stat().st_size
+        kept = f"the samples taken are in {out}" if begun else "nothing was measured"
         typer.echo(f"interrupted; {kept}", err=True)
         raise
 

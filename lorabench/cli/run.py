@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorabench.cli.files import refuse_overwriting
+from lorabench.cli.files import refuse_overwriting, results_file
 from lorabench.cli.loading import load_cases, scenario_files
 from lorabench.cli.options import AsJson, Device, Devices, Model, ScenarioPaths, Select, Set
 from lorabench.errors import EXIT_CASE_NOT_OK, InputError
@@ -107,28 +106,27 @@ def run_scenarios(
     device_type = targets[0].device.type
     scenarios, cases = load_cases(paths, device_type, model, overrides, select)
     refuse_overwriting(scenario_files(paths, scenarios), {"--out": out})
-    if out is None:
-        out = Path("results") / f"{time.strftime('%Y%m%d-%H%M%S')}-{device_type}.jsonl"
-    elif resume and out.is_file() and out.stat().st_size:
+    if out is not None and resume and out.is_file() and out.stat().st_size:
         # Said before the run cuts a torn line off.
         for warning in read_results(out).warnings:
             typer.echo(warning, err=True)
-    _run(
-        cases,
-        as_json=as_json,
-        quiet=quiet,
-        device=",".join(target.spec for target in targets),
-        out=out,
-        existing=existing,
-        **options,
-    )
-    records = records_of(cases, read_results(out).latest())
+    with results_file(out, device_type) as path:
+        _run(
+            cases,
+            as_json=as_json,
+            quiet=quiet,
+            device=",".join(target.spec for target in targets),
+            out=path,
+            existing=existing,
+            **options,
+        )
+    records = records_of(cases, read_results(path).latest())
     if not as_json:
         console = open_console()
         print_records(console, records)
-        print_line(console, f"results: {out}")
+        print_line(console, f"results: {path}")
     elif not quiet:
-        typer.echo(f"results: {out}", err=True)
+        typer.echo(f"results: {path}", err=True)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(EXIT_CASE_NOT_OK)
 
@@ -147,7 +145,8 @@ def _run(cases: Sequence[Case], *, out: Path, as_json: bool, quiet: bool, **opti
                 if as_json:
                     typer.echo(json.dumps(record.to_dict()))
     except KeyboardInterrupt:
-        kept = f"what is finished is kept: go on with --resume --out {out}" if out.exists() else "nothing was finished"
+        begun = out.exists() and out.stat().st_size
+        kept = f"what is finished is kept: go on with --resume --out {out}" if begun else "nothing was finished"
         typer.echo(f"interrupted; {kept}", err=True)
         raise
 
