@@ -5,6 +5,7 @@ What has to wait for the server yields a :class:`~lorabench.runner.waiting.Wait`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -140,26 +141,36 @@ class ServerConnection:
         raise ServerDiedError(f"the fork server {what} ({how}){last_words}")
 
     def close(self) -> None:
-        """Ends the server and, with it, the job that it runs. Safe to call twice."""
+        """Ends the server and, with it, the job that it runs. Safe to call twice, and again after an interrupt.
+
+        Whatever interrupts the wait for its end, a second Ctrl-C say, kills it.
+        """
         if self._log.closed:
             return
-        os.close(self._request_fd)
-        self._request_fd = -1
+        self._hang_up()
         if not self.hello:
             # While it imports it has no child, and would not notice the closed pipe.
             self._process.kill()
         try:
-            self._process.wait(_EXIT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_TIMEOUT_S)
+        finally:
+            # Harmless once it has ended: the process is waited for, and the signal not sent.
             self._process.kill()
             self._process.wait()
-        self._release()
+            self._release()
+
+    def _hang_up(self) -> None:
+        # Forgotten before it is closed: who is interrupted in between must not close it again.
+        fd, self._request_fd = self._request_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _release(self) -> None:
-        for fd in (self._request_fd, self._response_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._request_fd = self._response_fd = -1
+        self._hang_up()
+        fd, self._response_fd = self._response_fd, -1
+        if fd >= 0:
+            os.close(fd)
         self._log.close()
 
 

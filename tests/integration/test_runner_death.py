@@ -12,11 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import HERE, Family
 
 from lorabench.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from lorabench.results import read_results
+from lorabench.runner.connection import _EXIT_TIMEOUT_S
 
 ROOT = HERE.parent.parent
 KILLS = 100
@@ -119,6 +121,24 @@ def test_ctrl_c_stops_the_child_and_leaves_a_valid_file(tmp_path, family, behavi
     assert parent.returncode == EXIT_INTERRUPTED
     assert not family.left_after()
     assert len(written(out)) == started - 1
+
+
+def test_a_second_ctrl_c_waits_for_no_server(tmp_path, family):
+    parent = start_parent(tmp_path / "out.jsonl", "hang-asleep", family=family, start_new_session=True)
+    next(line for line in parent.stdout if line.startswith("started"))
+    [server] = psutil.Process(parent.pid).children()
+    # It is slow to end, whatever it is told.
+    server.suspend()
+    os.killpg(parent.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert parent.poll() is None
+    interrupted = time.monotonic()
+    os.killpg(parent.pid, signal.SIGINT)
+    _, message = parent.communicate(timeout=30)
+    assert time.monotonic() - interrupted < _EXIT_TIMEOUT_S - 1
+    assert message == ""
+    assert parent.returncode == EXIT_INTERRUPTED
+    assert not family.left_after()
 
 
 def test_ctrl_c_stops_the_children_of_all_devices(tmp_path, family):
