@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,9 +35,9 @@ def run(
 
     ``device`` may name several GPUs of one model, ``cuda:0,cuda:1``: cases then run at the same time, one on each.
     ``existing`` says what to do if ``out`` holds something. ``seed`` draws the order of the cases. ``exit_first`` stops
-    after the first record that is not ``ok``. ``estimates`` puts what people use instead of a prediction into each
-    record (:func:`lorabench.workload.estimates.estimates`). Close the generator to stop a run early; a
-    ``KeyboardInterrupt`` does the same.
+    after the first record that is not ``ok``, and the rest of its group, which was measured with it. ``estimates`` puts
+    what people use instead of a prediction into each record (:func:`lorabench.workload.estimates.estimates`). Close the
+    generator to stop a run early; a ``KeyboardInterrupt`` does the same.
 
     Raises:
         DeviceError: a device is not there, torch cannot use it, or several are of different models.
@@ -90,10 +91,17 @@ def run_with(
         if file and works:
             for environment in launcher.environments:
                 file.begin(environment)
+        # How many of a group's records are to come. They come in a row once all its cases were measured, but one by one
+        # where nothing is timed in turn.
+        rest = Counter({(work.cases[0].group, work.repeat): len(work.cases) for work in works if work.grouped})
+        stop = False
         for record in launcher.run(works):
             if file:
                 file.append(record)
             progress.finished(record)
             yield record
-            if exit_first and record.status != "ok":
+            part = (record.group, record.repeat)
+            rest[part] -= 1
+            stop = stop or (exit_first and record.status != "ok")
+            if stop and (rest[part] <= 0 or device.type == "fake"):
                 return

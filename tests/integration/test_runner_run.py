@@ -13,6 +13,7 @@ from lorabench.errors import DeviceError, InputError, ResultsError
 from lorabench.results import read_results
 from lorabench.runner.launcher import NoProgress, Work
 from lorabench.runner.local import LocalLauncher
+from lorabench.runner.plan import plan
 from lorabench.runner.run import run_with
 
 
@@ -154,6 +155,18 @@ def test_exit_first_stops_after_the_first_bad_case(behave, family):
     assert len(list(run(cases, exit_first=True))) == 1
     assert len(list(run(cases))) == 3
     assert not family.left_after()
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cpu", ["ok", "failed", "ok"]), ("fake", ["ok", "failed"])])
+def test_exit_first_keeps_what_was_measured_with_the_bad_case(behave, group, tmp_path, device, kept):
+    target = resolve_device(device)
+    cases = [*group("work", "raise-error", "work"), behave("work", number=3)]
+    # The group first, whatever order is drawn.
+    seed = next(seed for seed in range(99) if plan(cases, device_name="", seed=seed)[0].grouped)
+    out = tmp_path / "out.jsonl"
+    records = list(run_with(local(target), cases, device=target.device, out=out, exit_first=True, seed=seed))
+    assert [record.status for record in records] == kept
+    assert read_results(out).records == records
 
 
 def test_closing_the_generator_ends_everything(behave, family, tmp_path):
