@@ -6,7 +6,6 @@ No torch: what an interpreter runs is told by itself (:mod:`lorabench.interprete
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -22,6 +21,7 @@ import psutil
 from lorabench import __version__
 from lorabench.catalog import DEFAULT_CARD, find_card
 from lorabench.errors import DeviceError
+from lorabench.interpreter import torch_build
 from lorabench.nvml import describe_gpu, gpu_use, visible_gpus
 
 ID_LENGTH = 12
@@ -136,15 +136,8 @@ def _cuda_target(index: int) -> Target:
 
 
 def torch_has_cuda() -> bool:
-    """Whether this interpreter's torch was built for CUDA, read from its version file: an import takes seconds."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return False
-    try:
-        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return re.search(r"^cuda\b[^=\n]*=\s*['\"]", text, re.MULTILINE) is not None
+    """Whether this interpreter's torch was built for CUDA."""
+    return "cuda" in torch_build()
 
 
 def describe_environment(target: Target, interpreter: Mapping[str, Any]) -> Environment:

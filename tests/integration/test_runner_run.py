@@ -14,6 +14,7 @@ from lorabench.results import read_results
 from lorabench.runner.launcher import NoProgress, Work
 from lorabench.runner.local import LocalLauncher
 from lorabench.runner.plan import plan
+from lorabench.runner.run import run as run_here
 from lorabench.runner.run import run_with
 
 
@@ -214,6 +215,22 @@ def test_resuming_under_other_versions_is_refused(behave, tmp_path):
     with pytest.raises(ResultsError, match=r"cannot be resumed: it was made with peft 0\.0\."):
         list(run([behave("work", number=1)], out=out, existing="resume"))
     assert len(read_results(out).records) == 1
+
+
+def test_what_is_finished_is_held_to_the_versions_too_without_starting_anything(behave, tmp_path, family):
+    out = tmp_path / "out.jsonl"
+    case = behave("work")
+    list(run([case], out=out))
+    before = out.read_bytes()
+    again = {"device": "cpu", "out": out, "existing": "resume"}
+    assert list(run_here([case], **again)) == []
+    assert list(run_here([case], **again, python="/another/interpreter")) == []
+    assert out.read_bytes() == before
+    out.write_bytes(other := before.replace(b'"torch": "', b'"torch": "1.'))
+    with pytest.raises(ResultsError, match=r"cannot be resumed: it was made with torch 1\."):
+        list(run_here([case], **again))
+    assert out.read_bytes() == other
+    assert not family.pids()
 
 
 def test_a_run_that_cannot_start_destroys_nothing(behave, tmp_path):

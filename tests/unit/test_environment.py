@@ -30,7 +30,7 @@ from lorabench.environment import (
     torch_has_cuda,
 )
 from lorabench.errors import DeviceError
-from lorabench.interpreter import interpreter_facts
+from lorabench.interpreter import interpreter_facts, torch_build
 from lorabench.nvml import Gpu, GpuUse
 
 
@@ -58,6 +58,16 @@ def test_facts_of_an_interpreter_with_torch_tell_its_build_and_threads():
     facts = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert facts["versions"]["torch"].startswith(metadata.version("torch").partition("+")[0])
     assert facts["torch_threads"] >= 1
+
+
+def test_versions_are_the_same_before_torch_is_imported():
+    code = (
+        "import json; from lorabench.interpreter import interpreter_facts as f; before = f()['versions']; "
+        "import torch; print(json.dumps([before, f()['versions']]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = json.loads(done.stdout)
+    assert before == after
 
 
 def test_hardware_is_told(described):
@@ -207,9 +217,9 @@ def test_torchs_build_is_told_as_torch_tells_it():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cuda: Optional[str] = '12.8'\n", True),
-        ("cuda = '13.0'\n", True),
-        ("cuda: Optional[str] = None\nhip: Optional[str] = '6.2'\n", False),
+        ("cuda: Optional[str] = '12.8'\n", {"torch": "2", "cuda": "12.8"}),
+        ("cuda = '13.0'\n", {"torch": "2", "cuda": "13.0"}),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '6.2'\n", {"torch": "2"}),
     ],
 )
 def test_torchs_version_file_is_understood(tmp_path, monkeypatch, text, expected):
@@ -219,7 +229,8 @@ def test_torchs_version_file_is_understood(tmp_path, monkeypatch, text, expected
     (package / "version.py").write_text(f"__all__ = ['cuda']\n__version__ = '2'\n{text}")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    assert torch_has_cuda() is expected
+    assert torch_build() == expected
+    assert torch_has_cuda() is ("cuda" in expected)
 
 
 @pytest.fixture
