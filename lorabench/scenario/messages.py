@@ -72,7 +72,8 @@ def _message(problem: Any, path: KeyPath, model: type[BaseModel]) -> str:
         return f"{shown(value)} is not one of {', '.join(known)}{suggestion}"
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]:g}, not {shown(value)}"
+        # As many digits as a whole limit has: six would round it.
+        return f"must be {words} {context[name]:.15g}, not {shown(value)}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     if kind == "string_too_long":

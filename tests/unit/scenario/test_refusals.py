@@ -69,6 +69,8 @@ REFUSED = {
     "negative padding": (HEAD + "padding: -0.1\n", 5, r"padding: must be at least 0"),
     "no learning": (HEAD + "learning_rate: 0\n", 5, r"must be more than 0"),
     "huge batch": (HEAD + "batch_size: 1000000000\n", 5, r"must be at most 65536"),
+    "long limit": (INFER + "new_tokens: 1048577\n", 5, r"new_tokens: must be at most 1048576, not 1048577$"),
+    "limit of a fraction": (HEAD + "learning_rate: 1001.5\n", 5, r"must be at most 1000, not 1001\.5$"),
     "bad axis value": (
         HEAD + "matrix:\n  adapter.rank:\n    - 8\n    - 0\n",
         8,
