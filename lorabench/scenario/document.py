@@ -98,7 +98,7 @@ def read_document(path: Path) -> Document:
 def parse_document(text: str, file: str) -> Document:
     """Parse the text of a scenario file; raises :class:`ScenarioError` as :func:`read_document` does."""
     builder = _Builder(file)
-    data = builder.whole(_events(text, file))
+    data = builder.whole(_events(text, file), "is empty; it must hold scenario, question, task and model")
     if not isinstance(data, dict):
         raise ScenarioError(file, builder.line, None, "must be a mapping of keys to values, such as `task: train`")
     return Document(file, data, builder.lines)
@@ -106,7 +106,7 @@ def parse_document(text: str, file: str) -> Document:
 
 def parse_value(text: str, file: str) -> Any:
     """Parse a single YAML value, as ``--set KEY=VALUE`` gives it; raises :class:`ScenarioError`."""
-    return _Builder(file).whole(_events(text, file))
+    return _Builder(file).whole(_events(text, file), "is empty; write a value after the =, as in adapter.rank=16")
 
 
 def _events(text: str, file: str) -> Iterator[Any]:
@@ -139,7 +139,7 @@ class _Builder:
         self.lines: dict[KeyPath, int] = {}
         self.line: int | None = None
 
-    def whole(self, events: Iterator[Any]) -> Any:
+    def whole(self, events: Iterator[Any], if_empty: str) -> Any:
         documents: list[Any] = []
         for event in events:
             if isinstance(event, DocumentStartEvent):
@@ -149,7 +149,7 @@ class _Builder:
                 self.line = self.lines[()] = first.start_mark.line + 1
                 documents.append(self.node(first, events, ()))
         if not documents:
-            raise ScenarioError(self.file, None, None, "is empty; it must hold scenario, question, task and model")
+            raise ScenarioError(self.file, None, None, if_empty)
         return documents[0]
 
     def error(self, event: Any, path: KeyPath, message: str) -> ScenarioError:

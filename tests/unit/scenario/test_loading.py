@@ -367,7 +367,7 @@ class TestOptions:
             ("adapter.rank=0", r"--set: adapter\.rank: must be at least 1"),
             ("adapter.rank", r"--set: 'adapter\.rank' must be KEY=VALUE"),
             ("=3", r"--set: '=3' must be KEY=VALUE"),
-            ("adapter.rank=", r"--set: adapter\.rank: is empty"),
+            ("adapter.rank=", r"--set: adapter\.rank: is empty; write a value after the ="),
             ("adapter.rank=[", r"--set: adapter\.rank:1: is not YAML"),
             ("batch_size=*a", r"--set: batch_size:1: aliases"),
             ("scenario=t", r"--set: scenario: unknown key"),
