@@ -84,7 +84,8 @@ def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
                 raise InputError(f"no file or folder {one_line(str(given))}; give scenario files or folders of them")
             inside = sorted(p for p in given.iterdir() if p.suffix in _SUFFIXES) if given.is_dir() else [given]
         except (OSError, ValueError) as error:
-            raise InputError(f"{one_line(str(given))[:200]} cannot be read: {type(error).__name__}") from error
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise InputError(f"{one_line(str(given))[:200]} cannot be read: {reason}") from error
         if not inside:
             raise InputError(f"no scenario in {one_line(str(given))}: there is no .yaml or .yml file directly in it")
         for path in inside:

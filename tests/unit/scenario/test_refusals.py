@@ -245,6 +245,10 @@ def test_no_such_path(tmp_path: Path) -> None:
     assert "no file or folder" in refused(tmp_path / "nothing")
 
 
+def test_path_that_the_system_refuses(tmp_path: Path) -> None:
+    assert refused(tmp_path / ("a" * 300 + ".yaml")).endswith(" cannot be read: File name too long")
+
+
 def test_folder_without_scenarios(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "s.yaml").write_text(HEAD)
