@@ -82,6 +82,9 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        if sys.stdout is None:
+            # Closed by the shell (>&-). What is opened next would get its number, and with it all that is printed.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process
         # A name in a path or in a file may hold what the terminal's encoding cannot say.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         code = app(prog_name="lorabench", standalone_mode=False)

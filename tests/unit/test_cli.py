@@ -296,6 +296,14 @@ def test_a_full_disk_under_stdout_is_one_line(results, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["list ranks.yaml", "show results.jsonl --json", "--version"])
+def test_a_closed_stdout_is_none_of_the_commands_business(scenario, results, tmp_path, command):
+    environment = {**os.environ, "PYTHONPATH": str(Path(lorabench.__file__).parents[1])}
+    command = f"{sys.executable} -m lorabench {command} >&-"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.fixture
 def broken_show(tmp_path) -> Path:
     """A start-up module that makes reading results fail as only a bug could."""
