@@ -170,8 +170,10 @@ def _read_line(line: bytes, results: Results, also: Mapping[str, Take]) -> bool:
 def _parse(line: bytes) -> Any:
     """The line's value. Integers fit into 64 bits; a fraction that no float can hold is infinite."""
     try:
+        # An editor may have put a byte order mark before the first line, and files are joined.
+        text = line.decode("utf-8-sig")
         # No function for fractions: called for each of a million samples, it takes as long as all else in reading.
-        return json.loads(line.decode(), parse_constant=_refuse_constant, parse_int=_bounded_integer)
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_integer)
     except UnicodeDecodeError:
         raise _NotJsonError("not UTF-8: a results file is UTF-8 text") from None
     except json.JSONDecodeError as error:

@@ -152,6 +152,15 @@ def test_empty_lines_and_foreign_line_ends_do_no_harm(write, make_record):
     assert len(read_results(write("\n", text.replace("\n", "\r\n"), "  \n", text)).records) == 2
 
 
+def test_a_byte_order_mark_does_no_harm(write, make_record):
+    path = write(make_record())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    joined = path.with_name("joined.jsonl")
+    joined.write_bytes(path.read_bytes() * 2)
+    assert plain(read_results(path).records) == plain([make_record()])
+    assert plain(read_results(joined).records) == plain([make_record()] * 2)
+
+
 def test_a_newer_schema_is_refused(refusal, make_record):
     assert refusal(changed(make_record(), schema=SCHEMA + 1)) == (
         f"schema: {SCHEMA + 1} is newer than {SCHEMA}, the newest known here: upgrade lorabench"

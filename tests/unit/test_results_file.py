@@ -125,6 +125,16 @@ def test_resuming_cuts_off_a_torn_line(written, environment, make_record):
     assert [record.seed for record in read_results(written).records] == [0, 1]
 
 
+def test_resuming_behind_a_byte_order_mark_cuts_off_no_more_than_a_torn_line(written, environment, make_record):
+    sound = b"\xef\xbb\xbf" + written.read_bytes()
+    written.write_bytes(sound + b'{"type": "record", "na')
+    with ResultsFile(written, "resume") as file:
+        file.begin(environment)
+        assert written.read_bytes() == sound
+        file.append(make_record(case={"seed": 1}))
+    assert [record.seed for record in read_results(written).records] == [0, 1]
+
+
 def test_resuming_ends_an_unended_line(written, environment, make_record):
     written.write_bytes(written.read_bytes().rstrip(b"\n"))
     with ResultsFile(written, "resume") as file:
