@@ -218,8 +218,20 @@ def _validated(adapter: TypeAdapter[T], data: Any, encode: Encode, where: str = 
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise MalformedError(_why_unreadable(data)) from None
         key = ".".join(str(part) for part in ((where,) if where else ()) + first["loc"])
         raise MalformedError(f"{_printable(key)}: {_printable(first['msg'])}") from None
+
+
+def _why_unreadable(data: Mapping[str, Any]) -> str:
+    """What pydantic cannot read of JSON that was written here: text that only an escape can spell, and depth."""
+    for key, value in data.items():
+        try:
+            json.dumps({key: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return f"{_printable(key)}: holds half a surrogate pair: a results file is UTF-8 text"
+    return "nested too deeply: not a line of a results file"
 
 
 def _printable(text: str) -> str:

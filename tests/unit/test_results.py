@@ -229,6 +229,31 @@ def test_hostile_lines_are_refused_in_one_line(refusal, text):
     assert refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"name": "half \ud800 of it"}, "name"),
+        ({"observations__note": ["\udc00"]}, "observations"),
+        ({"observations": {"\udfff": 1}}, "observations"),
+        ({"case__model": "\ud800"}, "case"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_with_its_key(refusal, make_record, change, key):
+    message = refusal(changed(make_record(), **change))
+    assert message == f"{key}: holds half a surrogate pair: a results file is UTF-8 text"
+
+
+def test_a_whole_surrogate_pair_is_a_character(write, make_record):
+    [record] = read_results(write(changed(make_record(), name="\U0001f600"))).records
+    assert record.name == "\U0001f600"
+
+
+def test_what_is_nested_deeper_than_a_record_is_refused(refusal, make_record):
+    deep = json.loads("[" * 400 + "]" * 400)
+    message = refusal(changed(make_record(), observations__note=deep))
+    assert message == "nested too deeply: not a line of a results file"
+
+
 def test_a_key_from_the_file_cannot_disturb_the_terminal(refusal, make_record):
     message = refusal(changed(make_record(), memory__phases={"\x1b[2J\nforward" * 50: 1}))
     assert "\x1b" not in message
