@@ -56,7 +56,7 @@ def test_a_margin_decides_where_memory_stops_it(cli) -> None:
             "--gpu",
             "L4",
             "--margin",
-            str(usable - (150 << 20)),
+            f"{usable - (150 << 20)}B",
             "-k",
             "adapter.rank=4",
             "--json",
