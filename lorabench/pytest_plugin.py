@@ -5,8 +5,10 @@ Loaded by every pytest run where lorabench is installed, so that nothing heavy i
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +88,7 @@ class LoraGate:
         limits = {"static": max_static_mib, "dynamic": max_dynamic_mib, "peak allocated": max_peak_mib}
         refused = None
         try:
+            _check_limits(max_static_mib=max_static_mib, max_dynamic_mib=max_dynamic_mib, max_peak_mib=max_peak_mib)
             cases = self._cases(paths, k, device, gpu, model, set or {})
             with tempfile.TemporaryDirectory(prefix="lora-gate-") as folder:
                 results = Path(folder) / "results.jsonl"
@@ -165,6 +168,18 @@ def _run(cases: Sequence[Case], device: str, out: Path) -> list[Record]:
     import lorabench
 
     return lorabench.run(cases, device=device, out=out)
+
+
+def _check_limits(**limits: Any) -> None:
+    """Before anything runs: nothing is over NaN or infinity, and such a test would hold nothing."""
+    from lorabench.errors import InputError
+    from lorabench.wording import shown
+
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= float(limit) < math.inf:
+            raise InputError(f"{name}={shown(limit)}: a number of MiB would be right, or None for no limit")
 
 
 def _failures(records: Sequence[Record], limits: Mapping[str, float | None]) -> Iterator[str]:

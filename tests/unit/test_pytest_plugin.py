@@ -151,6 +151,11 @@ def test_a_baseline_holds_every_byte_until_it_is_written_anew(pytester, project,
         ('"scenarios/step.yaml", gpu="T5"', "*T5*"),
         ('"scenarios/step.yaml", gpu="T4", device="cpu"', "*predicts nothing*"),
         ('"scenarios/step.yaml", set={"rank": 4}', "*rank*"),
+        ('"scenarios/step.yaml", max_peak_mib=float("nan")', "max_peak_mib=NaN: a number of MiB would be right*"),
+        ('"scenarios/step.yaml", max_static_mib=float("inf")', "max_static_mib=Infinity: a number of MiB *"),
+        ('"scenarios/step.yaml", max_dynamic_mib="150"', 'max_dynamic_mib="150": a number of MiB *'),
+        ('"scenarios/step.yaml", max_peak_mib=True', "max_peak_mib=true: a number of MiB *"),
+        ('"scenarios/step.yaml", max_peak_mib=-1', "max_peak_mib=-1: a number of MiB *"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line(pytester, project, call, words):
