@@ -28,8 +28,10 @@ class Ending:
     message: str
 
 
-def timed_out(timeout_s: float) -> Ending:
-    return Ending("timeout", "Timeout", f"stopped after {timeout_s:g} s (measure.timeout_s)")
+def timed_out(timeout_s: float, cases: int = 1) -> Ending:
+    """``timeout_s`` is that of a process, in which as many ``cases`` had each its own."""
+    shared = f" of the group's {cases} cases together" if cases > 1 else ""
+    return Ending("timeout", "Timeout", f"stopped after {timeout_s:g} s (measure.timeout_s{shared})")
 
 
 def classify(wait_status: int, oom_killed: bool, log: bytes) -> Ending:

@@ -70,7 +70,8 @@ class Server:
                 self._run(line)
 
     def _run(self, job: bytes) -> None:
-        timeout_s: float = json.loads(job)["timeout_s"]
+        asked = json.loads(job)
+        timeout_s: float = asked["timeout_s"]
         oom_kills = count_oom_kills()
         self._last_phase.clear()
         event_fd, child_event_fd = os.pipe()
@@ -83,8 +84,10 @@ class Server:
                 os.close(event_fd)
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             printed = log.read()
-        ending = classify(wait_status, count_oom_kills() != oom_kills, printed) if in_time else timed_out(timeout_s)
-        self._tell(ending)
+        if in_time:
+            self._tell(classify(wait_status, count_oom_kills() != oom_kills, printed))
+        else:
+            self._tell(timed_out(timeout_s, len(asked["cases"])))
 
     def _tell(self, ending: Ending) -> None:
         phase, case = self._last_phase.get()

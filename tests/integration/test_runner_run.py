@@ -99,6 +99,13 @@ def test_a_group_that_crashes_while_timed_keeps_the_memory(group):
         assert record.memory.static_bytes == 1000
 
 
+def test_a_group_that_hangs_while_timed_says_whose_time_is_over(behave):
+    cases = [behave("hang-when-timed", number=number, timeout_s=1.0, group="group") for number in range(3)]
+    for record in run(cases):
+        assert record.status == "timeout"
+        assert record.error.message == ("timing: stopped after 3 s (measure.timeout_s of the group's 3 cases together)")
+
+
 def test_a_case_that_fails_alone_is_not_timed_with_its_group(group):
     failed, ok = sorted(run(group("raise-error", "work")), key=lambda record: record.seed)
     assert failed.status == "failed"

@@ -76,6 +76,12 @@ def crash_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
     work(job, case, index, emit)
 
 
+def hang_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
+    if job.mode == "timing":
+        time.sleep(3600)
+    work(job, case, index, emit)
+
+
 def invalid_alone(job: Job, case: Case, index: int, emit: Emit) -> None:
     """Refused in its own process, measured in the group's."""
     if job.mode == "timing":
@@ -196,6 +202,7 @@ BEHAVIOURS: dict[str, Callable[[Job, Case, int, Emit], None]] = {
         be_alone,
         time_steps,
         crash_when_timed,
+        hang_when_timed,
         invalid_alone,
         nap,
         raise_error,

@@ -54,6 +54,7 @@ def test_endings(act, oom_killed, status, type_, message):
 
 def test_a_time_out_names_its_setting():
     assert timed_out(2.5).message == "stopped after 2.5 s (measure.timeout_s)"
+    assert timed_out(18, 3).message == "stopped after 18 s (measure.timeout_s of the group's 3 cases together)"
 
 
 def test_a_crash_quotes_what_was_printed_last():
