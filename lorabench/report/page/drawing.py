@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -49,16 +50,45 @@ class Drawing:
 
 @contextmanager
 def drawing() -> Iterator[Drawing]:
-    """Enter early: a process takes a second to import matplotlib."""
+    """Enter early: a process takes a second to import matplotlib.
+
+    Where it is left by an exception, the processes are ended whatever they are at.
+    """
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    others = multiprocessing.active_children()
     # Spawned, for a fork of a process that has threads (numpy's) may hang.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _ignore_interrupts)
     try:
-        for _ in range(processes):
-            pool.submit(_get_ready)
+        # What is started in here inherits it: a Ctrl-C may come before the initializer does.
+        with _interrupts_held_back():
+            for _ in range(processes):
+                pool.submit(_get_ready)
         yield Drawing(pool)
+        pool.shutdown()
+    except BaseException as ended:
+        if isinstance(ended, KeyboardInterrupt):
+            # All ends here: a second Ctrl-C would only leave processes behind.
+            _ignore_interrupts()
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A Ctrl-C inside is felt afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_interrupts() -> None:
+    # A terminal sends Ctrl-C to every process: the one that started the others ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _get_ready() -> None:
