@@ -107,6 +107,12 @@ def test_nothing_in_common_is_said(results, make_record, failed_record):
     assert "no case is in both files" in markdown(comparison)
 
 
+def test_the_pages_legend_keeps_its_capitals(grown):
+    shown = page.page(grown)
+    assert "Memory in MiB, times in ms; " in shown
+    assert "Two runs differ by what else the machine did, too: " in shown
+
+
 def test_markdown_has_what_changed_before_what_is_the_same(grown):
     text = markdown(grown)
     changed, same = text.index("### What changed"), text.index("<details>")
