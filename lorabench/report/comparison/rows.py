@@ -113,14 +113,15 @@ def share_of(metric: Metric) -> str:
     if metric.share is None or metric.direction == "same":
         return ""
     percent = 100 * metric.share
-    if abs(percent) < 0.001:
-        return "+<0.001%" if percent > 0 else "\u2212<0.001%"
-    text = _signed(f"{percent:.1f}%".replace("-", "\u2212") if abs(percent) >= 1 else f"{number(percent, 2)}%")
+    if 0 < abs(percent) < 0.001:
+        text = "+<0.001%" if percent > 0 else "\u2212<0.001%"
+    else:
+        text = _signed(f"{percent:.1f}%".replace("-", "\u2212") if abs(percent) >= 1 else f"{number(percent, 2)}%")
     return f"({text})" if metric.overlapping else text
 
 
 def _signed(text: str) -> str:
-    return text if text.startswith(("\u2212", "0 ")) else f"+{text}"
+    return text if text.startswith(("\u2212", "0 ", "0%")) else f"+{text}"
 
 
 def categories(pair: Pair) -> str:

@@ -75,6 +75,20 @@ def test_a_time_within_the_others_interval_stands_in_brackets():
     assert (change_of(apart), share_of(apart)) == ("+2 ms", "+20.0%")
 
 
+@pytest.mark.parametrize(
+    ("head_s", "change", "share"),
+    [
+        (0.010, "(0 µs)", "(0%)"),
+        (0.01000001, "(+0.01 µs)", "(+<0.001%)"),
+        (0.00999999, "(\u22120.01 µs)", "(\u2212<0.001%)"),
+    ],
+)
+def test_a_share_stands_in_brackets_as_its_change_does(head_s, change, share):
+    base, head = (Timing((), median_s, (0.009, 0.011), False) for median_s in (0.010, head_s))
+    metric = Metric("step", "seconds", base.median_s, head.median_s, base, head)
+    assert (change_of(metric), share_of(metric)) == (change, share)
+
+
 def test_memory_that_is_the_same_is_one_row(results, make_record):
     same = compare(results(make_record()), results(make_record()))
     (block,) = blocks(same)
