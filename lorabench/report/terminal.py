@@ -98,13 +98,19 @@ def mib(n_bytes: int | None) -> str:
 
 
 def milliseconds(timing: Timing | None) -> str:
-    """The median in ms and the wider half of its 95% interval, ``74.1 ±0.3``; an unstable one has a ``~`` before it."""
+    """The median in ms and the wider half of its 95% interval, ``74.1 ±0.3``; an unstable one has a ``~`` before it.
+
+    A half too small for the median's digits is below the last of them, ``74.1 ±<0.1``; ``±0.0`` is none at all.
+    """
     if timing is None:
         return _ABSENT
     median_ms = timing.median_s * 1e3
     half_ms = max(timing.median_s - timing.ci95_s[0], timing.ci95_s[1] - timing.median_s) * 1e3
     digits = 0 if median_ms >= 1000 else 1 if median_ms >= 10 else 2 if median_ms >= 1 else 3
-    return f"{'~' if timing.unstable else ''}{median_ms:.{digits}f} ±{half_ms:.{digits}f}"
+    half = f"{half_ms:.{digits}f}"
+    if half_ms > 0 and float(half) == 0:
+        half = f"<{10**-digits:.{digits}f}"
+    return f"{'~' if timing.unstable else ''}{median_ms:.{digits}f} ±{half}"
 
 
 def per_second(tokens_per_s: float | None) -> str:

@@ -174,6 +174,9 @@ def test_the_legend_comes_once_and_only_below_a_table(make_record):
         (0.000123, 0.000120, 0.000124, "0.123 ±0.003"),
         (0.00512, 0.0051, 0.0052, "5.12 ±0.08"),
         (1.5, 1.25, 1.6, "1500 ±250"),
+        (0.00139, 0.001386, 0.001393, "1.39 ±<0.01"),
+        (1.5, 1.4996, 1.5, "1500 ±<1"),
+        (0.0741, 0.0741, 0.0741, "74.1 ±0.0"),
     ],
 )
 def test_milliseconds_quote_the_wider_half_of_the_interval(median_s, low_s, high_s, text):

@@ -70,13 +70,15 @@ const Explorer = (() => {
     };
   }
 
-  // "29.1 ±2.0", the wider half of the 95% interval; a tilde marks times that cannot be trusted.
+  // "29.1 ±2.0", the wider half of the 95% interval, "29.1 ±<0.1" where it has no digit there; a tilde marks times that cannot
+  // be trusted.
   function addSpread(element, row, median, low, high, unstable, text) {
     if (low === null || low === undefined) return;
     const half = Math.max(median - low, high - median);
     const spread = document.createElement("span");
     spread.className = "spread";
-    spread.textContent = ` ±${text(half)}`;
+    const said = text(half);
+    spread.textContent = half > 0 && !/[1-9]/.test(said) ? ` ±<${said.replace(/0$/, "1")}` : ` ±${said}`;
     if (unstable) element.prepend("~");
     element.append(spread);
   }
