@@ -23,7 +23,7 @@ STATUS_STYLES: dict[Status, str] = {
     "invalid": "bold red",
     "failed": "bold red",
 }
-LEGEND = "static, dynamic and peak in MiB; ± is the wider half of the median's 95% interval; ~ marks unstable times"
+LEGEND = "static, dynamic and peak in MiB"
 CARD_LEGEND = (
     "headroom in MiB: what the card leaves less the most that the allocator held, loading too; below 0 it lacks"
 )
@@ -82,7 +82,10 @@ def print_records(console: Console, records: Sequence[Record]) -> None:
     for text in dict.fromkeys(text for record in records for text in _assumed(record)):
         print_line(console, Text(one_line(f"assumed: {text}"), style="yellow"))
     if records:
-        print_line(console, Text(LEGEND, style="dim"))
+        timings = [
+            record.latency.get(phase) for members in tables.values() for phase in _phases(members) for record in members
+        ]
+        print_line(console, Text("; ".join([LEGEND, *signs(timings)]), style="dim"))
     if any("fits" in record.observations for record in records):
         print_line(console, Text(CARD_LEGEND, style="dim"))
 
@@ -111,6 +114,15 @@ def milliseconds(timing: Timing | None) -> str:
     if half_ms > 0 and float(half) == 0:
         half = f"<{10**-digits:.{digits}f}"
     return f"{'~' if timing.unstable else ''}{median_ms:.{digits}f} ±{half}"
+
+
+def signs(timings: Iterable[Timing | None]) -> Iterator[str]:
+    """What the signs mean that :func:`milliseconds` gave to any of ``timings``."""
+    timed = [timing for timing in timings if timing is not None]
+    if timed:
+        yield "± is the wider half of the median's 95% interval"
+    if any(timing.unstable for timing in timed):
+        yield "~ marks unstable times"
 
 
 def per_second(tokens_per_s: float | None) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from lorabench.analysis.comparison import Comparison, changed_settings
 from lorabench.record import Record
 from lorabench.report.comparison.rows import (
-    LEGEND,
     TIMES_LEGEND,
     Row,
     blocks,
     categories,
+    legend,
     side_line,
     summary,
     urgency,
@@ -55,7 +55,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from _alone("base", comparison.only_base, comparison.only_head)
     yield from _alone("head", comparison.only_head, comparison.only_base)
     if comparison.pairs:
-        yield f"<sub>{escaped(LEGEND)}</sub>"
+        yield f"<sub>{escaped(legend(comparison))}</sub>"
         yield ""
         if any(row.pair.head.latency for row in rows):
             yield f"<sub>{escaped(TIMES_LEGEND)}</sub>"

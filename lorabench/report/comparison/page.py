@@ -11,12 +11,12 @@ from lorabench.analysis.comparison import Comparison, Side, changed_settings
 from lorabench.errors import InputError
 from lorabench.record import Memory, Record
 from lorabench.report.comparison.rows import (
-    LEGEND,
     TIMES_LEGEND,
     Row,
     beyond_memory,
     blocks,
     categories,
+    legend,
     side_line,
     urgency,
 )
@@ -75,7 +75,7 @@ def page(comparison: Comparison) -> str:
             timed=any(pair.base.latency or pair.head.latency for pair in comparison.pairs),
             packed=_charts(comparison),
             categories=categories,
-            legend=LEGEND,
+            legend=legend(comparison),
             times_legend=TIMES_LEGEND,
             most_rows=MOST_ROWS,
             styles=[inline(name) for name in _STYLES],

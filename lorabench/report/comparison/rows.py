@@ -9,13 +9,9 @@ from itertools import groupby
 from lorabench.analysis.comparison import EXACT, Comparison, Direction, Metric, Pair
 from lorabench.record import Record
 from lorabench.report.page.quantities import ABSENT, number, quantity
-from lorabench.report.terminal import in_order, labels, mib, milliseconds
+from lorabench.report.terminal import in_order, labels, mib, milliseconds, signs
 from lorabench.wording import counted, days, one_line
 
-LEGEND = (
-    "memory in MiB, times in ms; ± is the wider half of the median's 95% interval; ~ marks unstable times; "
-    "a change in time stands in brackets where the two intervals overlap"
-)
 TIMES_LEGEND = (
     "two runs differ by what else the machine did, too: a change in time is settled by lorabench ab, which alternates "
     "both sides"
@@ -131,6 +127,16 @@ def categories(pair: Pair) -> str:
     ]
     more = f" and {len(told) - _CATEGORIES} more" if len(told) > _CATEGORIES else ""
     return ", ".join(told[:_CATEGORIES]) + more
+
+
+def legend(comparison: Comparison) -> str:
+    """The units and signs of the rows, without those that no row has."""
+    metrics = [metric for pair in comparison.pairs for metric in pair.metrics if metric.kind == "seconds"]
+    timings = [timing for metric in metrics for timing in (metric.base_timing, metric.head_timing)]
+    lines = ["memory in MiB, times in ms" if metrics else "memory in MiB", *signs(timings)]
+    if any(metric.overlapping for metric in metrics):
+        lines.append("a change in time stands in brackets where the two intervals overlap")
+    return "; ".join(lines)
 
 
 def summary(comparison: Comparison) -> list[str]:

@@ -11,12 +11,12 @@ from rich.text import Text
 from lorabench.analysis.comparison import Comparison, changed_settings
 from lorabench.record import Record
 from lorabench.report.comparison.rows import (
-    LEGEND,
     TIMES_LEGEND,
     Block,
     Row,
     blocks,
     categories,
+    legend,
     side_line,
     summary,
 )
@@ -44,7 +44,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for line in summary(comparison):
         print_line(console, line)
     if comparison.pairs:
-        print_line(console, Text(LEGEND, style="dim"))
+        print_line(console, Text(legend(comparison), style="dim"))
     if any(metric.kind == "seconds" for pair in comparison.pairs for metric in pair.metrics):
         print_line(console, Text(TIMES_LEGEND, style="dim"))
 

@@ -14,7 +14,7 @@ from lorabench.errors import InputError
 from lorabench.record import Memory, RecordError, Timing
 from lorabench.report.comparison import page
 from lorabench.report.comparison.markdown import markdown
-from lorabench.report.comparison.rows import blocks, change_of, share_of, summary
+from lorabench.report.comparison.rows import blocks, change_of, legend, share_of, summary
 from lorabench.report.comparison.terminal import print_comparison
 from lorabench.report.terminal import open_console
 from lorabench.results import Results
@@ -117,8 +117,24 @@ def test_nothing_in_common_is_said(results, make_record, failed_record):
     assert "no case is in both files" in text
     assert "only in the base" in text
     assert "only in the head" in text
-    assert "No case is in both files" in page.page(comparison)
+    shown = page.page(comparison)
+    assert "No case is in both files" in shown
+    assert "Memory in MiB" not in shown
     assert "no case is in both files" in markdown(comparison)
+
+
+def test_the_legend_has_what_the_rows_show(results, make_record):
+    def legend_of(*records):
+        return legend(compare(results(*records), results(*records)))
+
+    assert legend_of(make_record(latency={})) == "memory in MiB"
+    half = "± is the wider half of the median's 95% interval"
+    brackets = "a change in time stands in brackets where the two intervals overlap"
+    assert legend_of(make_record()) == f"memory in MiB, times in ms; {half}; {brackets}"
+    shaky = Timing((0.01, 0.02), 0.015, (0.01, 0.02), unstable=True)
+    assert legend_of(make_record(latency={"step": shaky})) == (
+        f"memory in MiB, times in ms; {half}; ~ marks unstable times; {brackets}"
+    )
 
 
 def test_the_pages_legend_keeps_its_capitals(grown):

@@ -12,7 +12,6 @@ from rich.console import Console
 from lorabench.case import case_from_dict
 from lorabench.record import Memory, RecordDevice, Timing
 from lorabench.report.terminal import (
-    LEGEND,
     in_order,
     milliseconds,
     open_console,
@@ -163,8 +162,21 @@ def test_colour_is_for_terminals_that_want_it(make_record, monkeypatch):
 
 def test_the_legend_comes_once_and_only_below_a_table(make_record):
     other = make_record(case={"scenario": "other"})
-    assert render([make_record(), other]).count(LEGEND) == 1
+    legend = "static, dynamic and peak in MiB; ± is the wider half of the median's 95% interval"
+    assert render([make_record(), other]).count(legend) == 1
     assert render([]) == []
+
+
+def test_the_legend_has_the_signs_that_a_table_shows(make_record):
+    predicted = make_record(source="predicted", device=RecordDevice("fake", "H100"), latency={}, tokens_per_s=None)
+    assert render([predicted])[-1] == "static, dynamic and peak in MiB"
+    shaky = make_record(case={"scenario": "other"}, latency={"step": timing(0.05, unstable=True)})
+    assert render([predicted, shaky])[-1] == (
+        "static, dynamic and peak in MiB; ± is the wider half of the median's 95% interval; ~ marks unstable times"
+    )
+    # Its table has the step alone.
+    hidden = make_record(latency={"step": timing(0.05), "forward": timing(0.02, unstable=True)})
+    assert "~" not in render([hidden])[-1]
 
 
 @pytest.mark.parametrize(
