@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,10 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
 
 
 def _apart(figure: Figure, rows: Rows) -> Rows:
-    """Where bars of one series would lie on each other, their names are told apart by another column that can do it."""
+    """Where bars of one series would lie on each other, their names are told apart by another column that can do it.
+
+    Where none can, as with repeats of one case, they are numbered.
+    """
     places = [(_hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
     if len(set(places)) == len(places):
         return rows
@@ -80,7 +84,13 @@ def _apart(figure: Figure, rows: Rows) -> Rows:
             continue
         if len({(place, row[column]) for place, row in zip(places, rows, strict=True)}) == len(rows):
             return [{**row, figure.x: f"{format_value(row[figure.x])} {row[column]}"} for row in rows]
-    return rows
+    seen: Counter[Any] = Counter()
+    numbered = []
+    for row, place in zip(rows, places, strict=True):
+        seen[place] += 1
+        name = f"{format_value(row[figure.x])} #{seen[place]}"
+        numbered.append({**row, figure.x: name} if seen[place] > 1 else row)
+    return numbered
 
 
 def _series(figure: Figure, rows: Rows, scale: Scale) -> list[_Series]:

@@ -121,9 +121,18 @@ def test_bars_that_would_lie_on_each_other_get_rows_of_their_own():
         "nf4 small",
         "nf4 large",
     ]
-    # Nothing tells these two apart, and they stay as they were.
-    svg = draw_claim("f", Figure("bars", "weights", "ratio", series="mode"), [rows[0], rows[0]]).svg
-    assert [text for text in texts(svg) if text.startswith("bf16")] == ["bf16"]
+
+
+def test_repeats_of_one_case_get_numbered_bars():
+    rows = [
+        {"weights": "bf16", "mode": mode, "ratio": ratio}
+        for mode, ratio in (("some", 1.0), ("some", 2.0), ("all", 3.0), ("some", 4.0))
+    ]
+    svg = draw_claim("f", Figure("bars", "weights", "ratio", series="mode"), rows).svg
+    # And one in the legend.
+    assert (len(boxes(svg, SERIES[0])), len(boxes(svg, SERIES[1]))) == (3 + 1, 1 + 1)
+    assert [text for text in texts(svg) if text.startswith("bf16")] == ["bf16", "bf16 #2", "bf16 #3"]
+    assert {"1", "2", "3", "4"} <= set(texts(svg))
 
 
 @given(st.lists(st.text("ab -", max_size=12), min_size=1, max_size=8), st.integers(5, 9))
