@@ -108,7 +108,7 @@ def _rows(entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, Any]:
         "columns": [description for description, _ in columns.values()],
         "values": {name: values for name, (_, values) in columns.items()},
         "id": [entry.id for entry in entries],
-        "name": [entry.record.name for entry in entries],
+        "name": [entry.name for entry in entries],
         "error": [_error(entry) for entry in entries],
         "label": [entry.label for entry in entries],
         "facets": [name for name in _FACETS if name in columns],

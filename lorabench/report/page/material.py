@@ -17,19 +17,32 @@ from lorabench.results import Results
 
 @dataclass(frozen=True)
 class Entry:
-    """A record in the report. ``id`` tells it from all others; ``committed`` marks evidence that was not made here."""
+    """A record in the report. ``id`` tells it from all others; ``committed`` marks evidence that was not made here.
+
+    ``repeated`` says whether its scenario was run in several rounds: names and labels have the round's number then.
+    """
 
     id: str
     record: Record
     committed: bool
+    repeated: bool = False
+
+    @property
+    def name(self) -> str:
+        """The case's name and the round of repetition."""
+        return f"{self.record.name} {self._round}" if self.repeated else self.record.name
 
     @property
     def label(self) -> str:
         """What tells the record from others of its scenario: the values of what is varied, the round of repetition."""
         values = [format_value(value) for _, value in self.record.case["axes"]]
-        if self.record.repeat:
-            values.append(f"#{self.record.repeat + 1}")
+        if self.repeated:
+            values.append(self._round)
         return " ".join(values) or self.record.scenario
+
+    @property
+    def _round(self) -> str:
+        return f"#{self.record.repeat + 1}"
 
     @property
     def device(self) -> str:
@@ -80,10 +93,11 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
     entries: list[Entry] = []
     times: Counter[str] = Counter()
     for committed, members in records.items():
+        repeated = {_table(record) for record in members if record.repeat}
         for record in in_order(Results(environments, members).latest()):
             times[record.key] += 1
             suffix = f"~{times[record.key]}" if times[record.key] > 1 else ""
-            entries.append(Entry(f"{record.key}{suffix}", record, committed))
+            entries.append(Entry(f"{record.key}{suffix}", record, committed, _table(record) in repeated))
     return Material(
         entries=tuple(entries),
         environments={name: environments[name] for name in dict.fromkeys(e.record.environment for e in entries)},
@@ -91,6 +105,11 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
         files=tuple(file.path.name for file in results if file.path is not None),
         warnings=tuple(warning for file in results for warning in file.warnings),
     )
+
+
+def _table(record: Record) -> tuple[str, str]:
+    """What stands together where cases are listed."""
+    return record.scenario, device_label(record)
 
 
 def is_committed(results: Results) -> bool:

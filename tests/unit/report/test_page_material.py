@@ -79,7 +79,16 @@ def test_environments_that_read_alike_are_one_machine(read, make_record, environ
 
 def test_a_label_tells_records_of_a_scenario_apart(read, make_record):
     material = gather([read(make_record(), make_record(repeat=1), make_record(case={"axes": ()}, seed=7))], [])
-    assert sorted(entry.label for entry in material.entries) == ["4", "4 #2", "ranks"]
+    assert sorted(entry.label for entry in material.entries) == ["#1", "4 #1", "4 #2"]
+    # In one round there is nothing to count.
+    material = gather([read(make_record(), make_record(case={"axes": ()}, seed=7))], [])
+    assert sorted(entry.label for entry in material.entries) == ["4", "ranks"]
+
+
+def test_names_have_the_round_where_the_scenario_has_several(read, make_record):
+    records = [make_record(), make_record(repeat=1), make_record(case={"scenario": "other", "batch_size": 9})]
+    names = [entry.name for entry in gather([read(*records)], []).entries]
+    assert names == ["other[adapter.rank=4]", "ranks[adapter.rank=4] #1", "ranks[adapter.rank=4] #2"]
 
 
 def test_what_did_not_end_ok_comes_with_its_reason(read, make_record, failed_record):

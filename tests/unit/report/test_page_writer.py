@@ -20,7 +20,7 @@ from report_material import verdicts
 
 from lorabench.environment import EnvironmentDevice
 from lorabench.errors import InputError
-from lorabench.record import RecordDevice
+from lorabench.record import RecordDevice, Timing
 from lorabench.report.page.canvas import Drawn
 from lorabench.report.page.claim_figure import draw_claim
 from lorabench.report.page.estimates_figure import draw_estimates
@@ -238,6 +238,16 @@ def test_times_stand_beside_the_devices_limits(write, make_record):
     assert "| 4.4 | 1.1 | 5.5 | compute | 11 | 50 |" in (out / "report.md").read_text()
     assert not (write(make_record()) / "roofline.csv").exists()
     assert "device's limits" not in (out / "index.html").read_text()
+
+
+def test_repeats_are_listed_with_their_number(write, make_record, failed_record):
+    shaky = Timing((0.01, 0.02), 0.015, (0.01, 0.02), unstable=True, reason="drift: +9.0%")
+    rounds = [replace(failed_record, repeat=repeat) for repeat in (0, 1)]
+    out = write(*rounds, make_record(repeat=1, latency={"step": shaky}))
+    shown = "".join(Page((out / "index.html").read_text()).shown)
+    for text in (shown, (out / "report.md").read_text().replace("\\", "")):
+        for name in ("ranks[adapter.rank=8] #1", "ranks[adapter.rank=8] #2", "ranks[adapter.rank=4] #2"):
+            assert name in text
 
 
 def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):

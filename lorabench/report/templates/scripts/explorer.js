@@ -83,11 +83,12 @@ const Explorer = (() => {
     element.append(spread);
   }
 
-  // "rank=8, targets=q_proj" of "scenario[rank=8,targets=q_proj]".
+  // "rank=8, targets=q_proj #2" of "scenario[rank=8,targets=q_proj] #2".
   function axesOf(row) {
-    const { name, scenario } = row;
+    const { scenario } = row;
+    const [, name, round] = row.name.match(/^(.*?)( #\d+)?$/s);
     const axes = name.startsWith(`${scenario}[`) && name.endsWith("]") ? name.slice(scenario.length + 1, -1) : name;
-    return axes.replaceAll(/,(?=[^,=]+=)/g, ", ");
+    return axes.replaceAll(/,(?=[^,=]+=)/g, ", ") + (round ?? "");
   }
 
   const caseColumn = () => ({
