@@ -396,3 +396,19 @@ def test_print_has_figures_and_no_controls(visit):
     assert not page.locator(".top").is_visible()
     assert page.evaluate("getComputedStyle(document.querySelector('.card h3')).color") == "rgb(28, 33, 38)"
     assert len(page.pdf(format="A4")) > 10_000
+
+
+def test_repeats_are_numbered_and_invalid_cases_have_no_chart(browser, tmp_path, environment, make_record):
+    bad = make_record(case={"batch_size": 9}, status="invalid", error=RecordError("Invalid", "not in 8 bit"))
+    lines = [environment, make_record(), make_record(repeat=1), bad]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line.to_dict()) + "\n" for line in lines))
+    with drawing() as figures:
+        write_report([read_results(tmp_path / "r.jsonl")], lambda _: [], tmp_path, figures)
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.locator("#charts").scroll_into_view_if_needed()
+    page.wait_for_selector(DRAWN)
+    names = page.locator(".tabulator-row button > span:first-child").all_inner_texts()
+    assert sorted(names) == ["adapter.rank=4 #1", "adapter.rank=4 #1", "adapter.rank=4 #2"]
+    assert page.locator("#chart-scenario option").all_inner_texts() == ["ranks (2)"]
+    page.close()

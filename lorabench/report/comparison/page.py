@@ -67,6 +67,7 @@ def page(comparison: Comparison) -> str:
             counts=_counts(comparison),
             summary=beyond_memory(comparison),
             has_pairs=bool(comparison.pairs),
+            has_charts=bool(_chart_data(comparison, sampled=False)["groups"]),
             changed=changed,
             rest=[row for row in rows if not row.changed],
             only_base=_alone(comparison.only_base, comparison.only_head),
@@ -126,7 +127,9 @@ def _chart_data(comparison: Comparison, *, sampled: bool) -> dict[str, Any]:
     for block in blocks(comparison):
         cases: dict[int, Row] = {}
         for row in block.rows:
-            cases.setdefault(id(row.pair), row)
+            # The numbers of an invalid case are of something else than its name says.
+            if "invalid" not in (row.pair.base.status, row.pair.head.status):
+                cases.setdefault(id(row.pair), row)
         groups.append({"title": block.title, "cases": [_case(row, sampled) for row in cases.values()]})
     return {"sampled": sampled, "groups": [group for group in groups if group["cases"]]}
 

@@ -57,10 +57,13 @@ def left_out(material: Material) -> tuple[str, ...]:
 
 
 def _drawable(material: Material) -> dict[tuple[str, str], list[Entry]]:
-    """By scenario and by device, as a title names it: what has anything to draw."""
+    """By scenario and by device, as a title names it: what has anything to draw.
+
+    The numbers of an invalid case are of something else than its name says, and would be compared with others'.
+    """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in material.entries:
-        if entry.record.memory is not None or entry.record.latency:
+        if entry.record.status != "invalid" and (entry.record.memory is not None or entry.record.latency):
             origin = f"{entry.device}{' (committed)' if entry.committed else ''}"
             groups.setdefault((entry.record.scenario, origin), []).append(entry)
     return groups

@@ -167,6 +167,16 @@ def test_a_page_cannot_be_written_where_a_file_stands(grown, tmp_path):
         page.write_page(grown, tmp_path / "file")
 
 
+def test_an_invalid_case_has_no_chart(results, make_record):
+    bad = make_record(case={"batch_size": 9}, status="invalid", error=RecordError("E", "m"))
+    both = compare(results(make_record(), bad), results(make_record(), replace(bad, status="ok", error=None)))
+    drawn = [case["label"] for group in page._chart_data(both, sampled=True)["groups"] for case in group["cases"]]
+    assert (len(both.pairs), drawn) == (2, ["4"])
+    alone = page.page(compare(results(bad), results(bad)))
+    assert "Each case in both files is invalid in one of them, so there is nothing to draw" in alone
+    assert 'id="chart-scenario"' not in alone
+
+
 def test_a_page_beyond_its_size_goes_without_samples(grown, monkeypatch):
     monkeypatch.setattr(page, "SAMPLE_BYTES", 10)
     assert page.page(grown)

@@ -20,7 +20,7 @@ from report_material import verdicts
 
 from lorabench.environment import EnvironmentDevice
 from lorabench.errors import InputError
-from lorabench.record import RecordDevice, Timing
+from lorabench.record import RecordDevice, RecordError, Timing
 from lorabench.report.page.canvas import Drawn
 from lorabench.report.page.claim_figure import draw_claim
 from lorabench.report.page.estimates_figure import draw_estimates
@@ -248,6 +248,24 @@ def test_repeats_are_listed_with_their_number(write, make_record, failed_record)
     for text in (shown, (out / "report.md").read_text().replace("\\", "")):
         for name in ("ranks[adapter.rank=8] #1", "ranks[adapter.rank=8] #2", "ranks[adapter.rank=4] #2"):
             assert name in text
+
+
+def test_an_invalid_case_is_not_drawn(write, make_record):
+    wrong = RecordError("Invalid", "no optimizer state in 8 bit")
+    bad = make_record(case={"axes": (("optimizer", "adamw-8bit"),), "batch_size": 9}, status="invalid", error=wrong)
+    other = make_record(case={"scenario": "other", "batch_size": 7}, status="invalid", error=wrong)
+    out = write(make_record(), bad, other)
+    assert [path.name for path in (out / "figures").glob("*.svg")] == ["cases-01-ranks.svg"]
+    figure = (out / "figures" / "cases-01-ranks.svg").read_text()
+    assert ">4</text>" in figure
+    assert "adamw-8bit" not in figure
+    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    for text in (shown, (out / "report.md").read_text()):
+        assert "Cases that ended invalid are not drawn" in text
+    write(other)
+    assert "No case has measured memory or time." in (out / "index.html").read_text()
+    write(make_record())
+    assert "ended invalid" not in (out / "report.md").read_text()
 
 
 def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):

@@ -106,6 +106,7 @@ const Charts = (() => {
     phases = [...first.filter((name) => timed.includes(name)), ...timed.filter((name) => !first.includes(name))];
     const several = new Set(rows.map((row) => row.device + row.origin)).size > 1;
     for (const row of rows) {
+      if (row.status === "invalid") continue;
       if ((row.memory_peak_allocated_bytes ?? null) === null && !timed.some((phase) => (row[`${phase}_median_s`] ?? null) !== null)) continue;
       const name = several ? `${row.scenario} on ${row.device}${row.origin === "committed" ? " (committed)" : ""}` : row.scenario;
       if (!groups.has(name)) groups.set(name, []);
