@@ -4,7 +4,8 @@ methods too, ``roofline.csv`` where work was counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,6 +30,8 @@ FIGURES = "figures"
 PREDICTIONS = "predictions.csv"
 ESTIMATES = "estimates.csv"
 ROOFLINE = "roofline.csv"
+# What this and earlier versions call the figures of claims, of scenarios and of other methods.
+_FIGURE = re.compile(r"(claim-[a-z0-9-]+|cases-\d+(-[a-z0-9-]+)?|estimates(-\d+)?)\.(svg|png)")
 # Names from a file may hold a lone surrogate, which no encoding can write.
 _UNWRITABLE: Literal["backslashreplace"] = "backslashreplace"
 
@@ -64,6 +67,7 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
         for name, figure in drawn.items():
             _write(out / FIGURES / f"{name}.svg", figure.svg)
             (out / FIGURES / f"{name}.png").write_bytes(figure.png)
+        _remove_others(out / FIGURES, drawn)
         _write(out / "report.md", markdown(shown))
         _write(out / "index.html", html(shown, table, drawn))
     except OSError as error:
@@ -101,6 +105,13 @@ def _write_or_remove(path: Path, text: str | None) -> None:
         path.unlink(missing_ok=True)
     else:
         _write(path, text)
+
+
+def _remove_others(folder: Path, drawn: Collection[str]) -> None:
+    """Figures of an earlier report do not stay; what else lies there is not the report's."""
+    for path in folder.iterdir():
+        if _FIGURE.fullmatch(path.name) and path.stem not in drawn and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -225,6 +225,23 @@ def test_predictions_of_an_earlier_report_do_not_stay(write, make_record):
     assert "Predicted beside measured" not in (out / "index.html").read_text()
 
 
+def test_figures_of_an_earlier_report_do_not_stay(write, make_record):
+    figures = (
+        write(make_record(), make_record(case={"scenario": "other", "batch_size": 9}), verdicts=verdicts()) / "figures"
+    )
+    for name in ("estimates-2.svg", "cases-03.png"):
+        (figures / name).touch()
+    kept = {"notes.txt", "my-claim-x.svg", "cases-of-mine.svg", "claim-rank-sets-width.pdf", "estimates.csv"}
+    for name in kept:
+        (figures / name).touch()
+    (figures / "claim-folder.png").mkdir()
+    write(make_record(), verdicts=verdicts()[:1])
+    assert {path.name for path in figures.iterdir()} == kept | {
+        *("cases-01-ranks.svg", "cases-01-ranks.png", "claim-rank-sets-width.svg", "claim-rank-sets-width.png"),
+        "claim-folder.png",
+    }
+
+
 def test_times_stand_beside_the_devices_limits(write, make_record):
     work = {"step": {"flops": {"fp32": 4_400_000_000}, "moved_bytes": 1_100_000_000}}
     ceilings = {"copy": 2e11, "fp32": 8e11}
