@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from lorabench.case import Adapter
 from lorabench.environment import EnvironmentDevice
 from lorabench.record import Memory, RecordDevice, Timing
+from lorabench.report.page.canvas import shortened_apart
 
 MIB = 2**20
 NASTY = "<script>window.owned=1</script><img src=x onerror=window.owned=1>"
@@ -116,6 +117,33 @@ def test_names_from_files_are_text(visit):
     assert NASTY in page.locator("h3").last.inner_text()
     assert NASTY in page.locator("#changes").inner_text()
     assert "<script>" in page.locator("#chart-memory").evaluate("one => one.textContent")
+
+
+def test_labels_that_are_cut_can_be_told_apart(browser, tmp_path, environment, make_record):
+    tail = ("gradient_checkpointing", "none")
+    cases = [
+        *((("adapter.rank", rank), tail) for rank in (8, 64)),
+        *((("adapter.rank", 8), ("batch_size", size), tail) for size in (2, 4)),
+        (("adapter.rank", 16),),
+    ]
+    lines = [environment, *(make_record(case={"axes": axes}, seed=seed) for seed, axes in enumerate(cases))]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line.to_dict()) + "\n" for line in lines))
+    assert lorabench_in(tmp_path, "compare", "r.jsonl", "r.jsonl", "--out", ".").returncode == 0
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto((tmp_path / "comparison.html").as_uri())
+    page.wait_for_selector(DRAWN)
+    ticks = page.evaluate("document.getElementById('chart-memory').layout.yaxis.ticktext")
+    told = ["\n".join(line.strip() for line in tick.split("<br>")) for tick in ticks]
+    names = [" ".join(f"{axis}={value}" for axis, value in axes) for axes in cases]
+    assert "adapter.rank=64\ngradient_…nting=none" in told
+    # As a claim's figure has them; but whole, where two lines of two would be the same.
+    assert sorted(told) == sorted(
+        [
+            *shortened_apart([names[0], names[1], names[4]], 20),
+            *(f"adapter.rank=8\nbatch_size={size}\ngradient_checkpointi\nng=none" for size in (2, 4)),
+        ]
+    )
+    page.close()
 
 
 def test_the_theme_can_be_switched_and_the_charts_follow(visit):
