@@ -33,7 +33,7 @@ const Plots = (() => {
     const lines = Math.max(...labels.map((label) => label.length));
     const axis = { color: colour("muted"), gridcolor: colour("line"), zeroline: false, linecolor: colour("line") };
     return {
-      height: 96 + members.length * Math.max(perRow, 17 * lines),
+      height: 96 + members.length * Math.max(perRow, 20 * lines),
       margin: { l: 8, r: 12, t: 34, b: 44 },
       paper_bgcolor: "transparent",
       plot_bgcolor: "transparent",
