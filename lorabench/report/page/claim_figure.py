@@ -71,26 +71,34 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
 
 
 def _apart(figure: Figure, rows: Rows) -> Rows:
-    """Where bars of one series would lie on each other, their names are told apart by another column that can do it.
+    """Where bars of one series would lie on each other, another column tells their names apart, as far as one can.
 
-    Where none can, as with repeats of one case, they are numbered.
+    What no column tells apart, repeats of one case, is numbered.
     """
-    places = [(_hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
+    places = _places(figure, rows)
     if len(set(places)) == len(places):
         return rows
     drawn = {figure.x, figure.y, figure.series, figure.low, figure.high}
-    for column in rows[0]:
-        if column in drawn or not all(isinstance(row.get(column), str) for row in rows):
-            continue
-        if len({(place, row[column]) for place, row in zip(places, rows, strict=True)}) == len(rows):
-            return [{**row, figure.x: f"{format_value(row[figure.x])} {row[column]}"} for row in rows]
+    told = {
+        column: len({(place, row[column]) for place, row in zip(places, rows, strict=True)})
+        for column in rows[0]
+        if column not in drawn and all(isinstance(row.get(column), str) for row in rows)
+    }
+    column = max(told, key=lambda name: told[name], default="")
+    if told.get(column, 0) > len(set(places)):
+        rows = [{**row, figure.x: f"{format_value(row[figure.x])} {row[column]}"} for row in rows]
     seen: Counter[Any] = Counter()
     numbered = []
-    for row, place in zip(rows, places, strict=True):
+    for row, place in zip(rows, _places(figure, rows), strict=True):
         seen[place] += 1
         name = f"{format_value(row[figure.x])} #{seen[place]}"
         numbered.append({**row, figure.x: name} if seen[place] > 1 else row)
     return numbered
+
+
+def _places(figure: Figure, rows: Rows) -> list[Any]:
+    """Where each row's bar stands."""
+    return [(_hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
 
 
 def _series(figure: Figure, rows: Rows, scale: Scale) -> list[_Series]:

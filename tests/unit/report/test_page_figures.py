@@ -133,6 +133,14 @@ def test_repeats_of_one_case_get_numbered_bars():
     assert (len(boxes(svg, SERIES[0])), len(boxes(svg, SERIES[1]))) == (3 + 1, 1 + 1)
     assert [text for text in texts(svg) if text.startswith("bf16")] == ["bf16", "bf16 #2", "bf16 #3"]
     assert {"1", "2", "3", "4"} <= set(texts(svg))
+    models = [{**row, "model": model} for row in rows[:2] for model in ("small", "large")]
+    svg = draw_claim("f", Figure("bars", "weights", "ratio", series="mode"), models).svg
+    assert [text for text in texts(svg) if text.startswith("bf16")] == [
+        "bf16 small",
+        "bf16 large",
+        "bf16 small #2",
+        "bf16 large #2",
+    ]
 
 
 @given(st.lists(st.text("ab -", max_size=12), min_size=1, max_size=8), st.integers(5, 9))
