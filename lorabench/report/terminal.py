@@ -69,10 +69,10 @@ def in_order(records: Iterable[Record]) -> list[Record]:
 
 
 def print_records(console: Console, records: Sequence[Record]) -> None:
-    """A table for each scenario and device, each with what there is to say about unstable and unsuccessful cases."""
-    tables: dict[tuple[str, str], list[Record]] = {}
+    """A table for each scenario and device, predictions apart, with what there is to say about its cases."""
+    tables: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        tables.setdefault((record.scenario, record.device.name), []).append(record)
+        tables.setdefault((record.scenario, record.device.name, record.source), []).append(record)
     for members in tables.values():
         print_line(console, Text(_heading(members), style="bold"))
         console.print(_table(members))
@@ -147,7 +147,10 @@ def _heading(members: Sequence[Record]) -> str:
 
 
 def labels(members: Sequence[Record]) -> list[str]:
-    """What tells the rows apart: values alone where the heading names their axes, repeats where there are several."""
+    """What tells the rows apart: values alone where the heading names their axes, repeats where there are several.
+
+    Files hold what several runs of a scenario put into them: rows that are still alike have their seed, or their key.
+    """
     same_axes = len({_axis_names(record) for record in members}) == 1
     repeated = len({record.repeat for record in members}) > 1
     found = []
@@ -157,7 +160,23 @@ def labels(members: Sequence[Record]) -> list[str]:
         if repeated:
             values.append(f"#{record.repeat + 1}")
         found.append(one_line(" ".join(values) or record.scenario))
+    for tell in (_seed, _key):
+        alike: dict[str, set[str]] = {}
+        for label, record in zip(found, members, strict=True):
+            alike.setdefault(label, set()).add(tell(record))
+        found = [
+            f"{label} {tell(record)}" if len(alike[label]) > 1 else label
+            for label, record in zip(found, members, strict=True)
+        ]
     return found
+
+
+def _seed(record: Record) -> str:
+    return f"seed {record.seed}"
+
+
+def _key(record: Record) -> str:
+    return record.key
 
 
 def _table(members: Sequence[Record]) -> Table:

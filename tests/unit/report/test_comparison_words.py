@@ -171,7 +171,7 @@ def test_an_invalid_case_has_no_chart(results, make_record):
     bad = make_record(case={"batch_size": 9}, status="invalid", error=RecordError("E", "m"))
     both = compare(results(make_record(), bad), results(make_record(), replace(bad, status="ok", error=None)))
     drawn = [case["label"] for group in page._chart_data(both, sampled=True)["groups"] for case in group["cases"]]
-    assert (len(both.pairs), drawn) == (2, ["4"])
+    assert (len(both.pairs), drawn) == (2, [f"4 {make_record().key}"])
     alone = page.page(compare(results(bad), results(bad)))
     assert "Each case in both files is invalid in one of them, so there is nothing to draw" in alone
     assert 'id="chart-scenario"' not in alone

@@ -13,6 +13,7 @@ from lorabench.case import case_from_dict
 from lorabench.record import Memory, RecordDevice, Timing
 from lorabench.report.terminal import (
     in_order,
+    labels,
     milliseconds,
     open_console,
     per_second,
@@ -129,6 +130,22 @@ def test_rows_stay_in_the_order_given_below_their_scenario(make_record):
 def test_repeats_are_told_apart(make_record):
     lines = render([make_record(repeat=repeat) for repeat in (0, 1)])
     assert [line.split()[:2] for line in lines[2:4]] == [["4", "#1"], ["4", "#2"]]
+
+
+def test_rows_of_several_runs_in_one_file_are_told_apart(make_record):
+    """By seed where seeds differ, else by key; a row that nothing is like stays as it is."""
+    axes = {"axes": (("adapter.rank", 4),)}
+    first, second = make_record(case=axes), make_record(case={**axes, "seed": 1})
+    alone = make_record(case={"axes": (("adapter.rank", 8),)})
+    assert labels([first, second, alone]) == ["4 seed 0", "4 seed 1", "8"]
+    longer = make_record(case={**axes, "sequence_length": 64})
+    assert labels([first, longer, alone]) == [f"4 {first.key}", f"4 {longer.key}", "8"]
+
+
+def test_predictions_have_a_table_of_their_own(make_record):
+    lines = render([make_record(), make_record(source="predicted")])
+    headings = [line for line in lines if " on " in line or " predicted for " in line]
+    assert [("predicted for" in line) for line in headings] == [False, True]
 
 
 def test_cases_with_other_axes_name_them(make_record):
