@@ -60,6 +60,9 @@ class ResultsFile:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResultsError(f"{self.path}: another run is writing into it: choose another --out") from None
+        if not _names(self.path, self._fd):
+            # A run that finished nothing removes its empty file: what is written into that would be lost.
+            raise ResultsError(f"{self.path}: another run has removed it this moment: start again")
         if os.fstat(self._fd).st_size == 0:
             return 0
         if existing == "refuse":
@@ -134,6 +137,14 @@ class ResultsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _names(path: Path, fd: int) -> bool:
+    """Whether ``path`` still leads to the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def describe_difference(before: Environment, now: Environment) -> str | None:

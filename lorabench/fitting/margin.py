@@ -25,9 +25,11 @@ def margin_bytes(text: str, usable_bytes: int) -> int:
             f"--margin {one_line(text)[:40]}: a size as in 2GiB or 500MB or a share as in 5% would be right"
         )
     number = float(found.group(1) or 0)
-    margin = int(usable_bytes * number / 100) if unit == "%" else int(number * _UNITS[str(unit)])
+    # Compared before it is made an integer: of hundreds of digits it is infinite.
+    margin = usable_bytes * number / 100 if unit == "%" else number * _UNITS[str(unit)]
     if margin >= usable_bytes:
         raise InputError(
-            f"--margin {text}: nothing would be left of the {usable_bytes / 2**30:.1f} GiB that are usable"
+            f"--margin {one_line(text)[:40]}: nothing would be left of the {usable_bytes / 2**30:.1f} GiB that are "
+            "usable"
         )
-    return margin
+    return int(margin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -174,6 +175,25 @@ def test_a_file_in_use_is_refused(path, environment, existing):
             [sys.executable, "-c", OPEN, str(path), existing], capture_output=True, text=True, check=False
         )
     assert "another run is writing into it" in other.stderr
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_file_that_goes_between_opening_and_locking_is_not_written_into(path, monkeypatch, made_anew):
+    """The run that held it finished nothing and removed it; a third one may have made it anew."""
+    lock = fcntl.flock
+
+    def late(fd, how):
+        path.unlink()
+        if made_anew:
+            path.touch()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ResultsError, match="another run has removed it"):
+        ResultsFile(path)
+    monkeypatch.undo()
+    with ResultsFile(path) as file:
+        assert file.records == 0
 
 
 def test_the_lock_ends_with_the_run(written, environment):

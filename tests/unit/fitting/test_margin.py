@@ -16,7 +16,9 @@ def test_sizes_and_shares(text: str, expected: int) -> None:
     assert margin_bytes(text, 1_000_000) == expected
 
 
-@pytest.mark.parametrize("text", ["", "5", "100000", "-1", "2 GBit", "five", "5%%", "1e9", "100%", "2GiB", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "100000", "-1", "2 GBit", "five", "5%%", "1e9", "100%", "2GiB", "nan", "9" * 400 + "GiB"]
+)
 def test_others_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(InputError, match="--margin") as refused:
         margin_bytes(text, 1_000_000)
