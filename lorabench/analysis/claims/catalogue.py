@@ -11,9 +11,10 @@ from lorabench.analysis.claims.checkpoints import ADAPTER_ONLY_CHECKPOINT, ADAPT
 from lorabench.analysis.claims.claim import Claim
 from lorabench.analysis.claims.disabling import ADAPTERS_DISABLE
 from lorabench.analysis.claims.dropout import DROPOUT_RATE
+from lorabench.analysis.claims.growth import DYNAMIC_FOLLOWS_BATCH
 from lorabench.analysis.claims.injection import INJECTION_REPLACES_AND_FREEZES, STARTS_AS_IDENTITY
 from lorabench.analysis.claims.learning import ALPHA_DECOUPLES_RANK
-from lorabench.analysis.claims.memory import DYNAMIC_FOLLOWS_BATCH, STATIC_FOLLOWS_PARAMETERS
+from lorabench.analysis.claims.memory import STATIC_FOLLOWS_PARAMETERS
 from lorabench.analysis.claims.merging import MERGE_AND_UNLOAD, MERGE_FOLLOWS_MODE
 from lorabench.analysis.claims.preparation import INT8_PREPARATION
 from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC, INT8_SCHEMES

@@ -1,29 +1,19 @@
-"""What sets static memory, and what dynamic memory grows with."""
+"""What sets static memory."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import pairwise
-from operator import eq
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
 from lorabench.analysis.claims.shapes import shapes_of
-from lorabench.analysis.claims.words import combined, listed, mib, setup, split
-from lorabench.analysis.statistics import line
-from lorabench.catalog import PRESETS
+from lorabench.analysis.claims.words import combined, mib, setup, split
 from lorabench.record import Record
 
 _STATIC_LIMIT = 0.5
 """% off the computed bytes."""
-_R_SQUARED = 0.99
-_RESIDUAL = 0.05
 _TRAIN = {"task": "train"}
-_TARGETS = "adapter.target_modules"
 _ADAPTED = {"task": "train", "adapter": lambda adapter: adapter is not None}
 
 
@@ -122,160 +112,6 @@ def _static(record: Record) -> int:
     return (record.memory.static_bytes if record.memory else None) or 0
 
 
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
-
-
-def _total(record: Record) -> int:
-    return record.proof.total_parameters if record.proof else 0
-
-
-def _dynamic_test(evidence: Evidence) -> Finding:
-    batches = _longest(evidence, "batch_size", at_least=3)
-    families = _families(evidence)
-    lengths = _longest(evidence, "sequence_length", at_least=2)
-    missing = [] if batches else ["training cases that differ in the batch size alone, three or more"]
-    missing += [] if families else ["training cases of two presets of one family at one batch size and length"]
-    of_models = [record for series in families.values() for records in series for record in records]
-    if missing:
-        return not_tested(*missing, evidence=keys(_flat(batches) + of_models))
-    rows: list[Mapping[str, Any]] = []
-    holding: list[str] = []
-    failing: list[str] = []
-    sentences, fits, told = [], [], []
-    for name, records in batches.items():
-        fit = line([setting(one, "batch_size") for one in records], [_dynamic(one) for one in records])
-        is_line = fit.r_squared >= _R_SQUARED and fit.largest_residual <= _RESIDUAL and fit.slope > 0
-        (holding if is_line else failing).append(f"the batch size ({name})")
-        fits.append(fit.r_squared)
-        sentences.append(
-            f"On {name}, dynamic memory grows by {mib(fit.slope):.4g} MiB with each sequence of the batch beside a "
-            f"fixed {mib(fit.intercept):.3g} MiB (R2 {fit.r_squared:.5f}, at most {100 * fit.largest_residual:.2g}% "
-            "off the line)."
-        )
-        rows += _growth(f"batch size, {name}", [setting(one, "batch_size") for one in records], records)
-    for where, series in families.items():
-        grown = [records for records in series if _grows(records)]
-        (holding if len(grown) == len(series) else failing).append(f"model size {where}")
-        shown = max(series, key=lambda records: (len(records), -_least_growth(records)))
-        told.append(f"in {len(grown)} of {len(series)} series {where} ({_told_growth(shown)})")
-        rows += _growth(_models_name(shown[0]), [_total(one) for one in shown], shown)
-    sentences.append(f"Over models of a family it grows at every size {listed(told)}.")
-    for name, records in lengths.items():
-        order = _order(records)
-        sentences.append(f"With the sequence it grows as length^{order:.2f} at the end ({name}).")
-        rows += _growth(f"length, {name}", [setting(one, "sequence_length") for one in records], records)
-    records = _flat(batches) + of_models + _flat(lengths)
-    return Finding(
-        combined(holding, failing),
-        " ".join(sentences),
-        effect=min(fits),
-        n=len(records),
-        condition=f"with {listed(holding)}; not with {listed(failing)}" if holding and failing else None,
-        evidence=keys(records),
-        rows=tuple(rows),
-    )
-
-
-def _flat(found: Mapping[str, Sequence[Record]]) -> list[Record]:
-    return [record for records in found.values() for record in records]
-
-
-def _longest(evidence: Evidence, axis: str, *, at_least: int) -> dict[str, list[Record]]:
-    """For each set-up the longest series over ``axis`` with memory."""
-    found: dict[str, list[Record]] = {}
-    for records in evidence.series(axis, _ADAPTED):
-        alike = _complete(records)
-        name = _series_name(alike[0], axis) if alike else ""
-        if len(alike) >= max(at_least, len(found.get(name, [])) + 1):
-            found[name] = alike
-    return found
-
-
-def _complete(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if _dynamic(record) and _total(record)]
-
-
-def _families(evidence: Evidence) -> dict[str, list[list[Record]]]:
-    """All series over models of one family, by size, that are alike in all else; with and without checkpointing.
-
-    Apart, because it leaves little of the layers, and more of the logits. One set of target modules at a time: they may
-    follow the model, and are not compared here.
-    """
-    targets = {json.dumps(setting(record, _TARGETS)): setting(record, _TARGETS) for record in evidence.where(_ADAPTED)}
-    found: dict[str, list[list[Record]]] = {}
-    for mode, where in _CHECKPOINTING.items():
-        for wanted in targets.values():
-            alike = {**_ADAPTED, "gradient_checkpointing": mode, _TARGETS: partial(eq, wanted)}
-            for records in map(_complete, evidence.series("model", alike)):
-                for family in sorted({_family(record) for record in records} - {None}, key=str):
-                    sizes = sorted((record for record in records if _family(record) == family), key=_total)
-                    if len(sizes) > 1:
-                        found.setdefault(where, []).append(sizes)
-    return found
-
-
-_CHECKPOINTING = {"none": "without checkpointing"} | {
-    mode: f"with {mode} checkpointing" for mode in ("reentrant", "non-reentrant")
-}
-
-
-def _grows(records: Sequence[Record]) -> bool:
-    return _least_growth(records) > 1
-
-
-def _least_growth(records: Sequence[Record]) -> float:
-    """Of each step to the next larger model, the least: dynamic bytes after by those before."""
-    return min(_dynamic(after) / _dynamic(before) for before, after in pairwise(records))
-
-
-def _told_growth(records: Sequence[Record]) -> str:
-    """From the smallest to the largest model; where one step does not grow, that step."""
-    ends = records[0], records[-1]
-    if not _grows(records):
-        ends = min(pairwise(records), key=lambda pair: _dynamic(pair[1]) / _dynamic(pair[0]))
-    small, large = ends
-    return (
-        f"{setting(large, 'model')} takes {_dynamic(large) / _dynamic(small):.3g} times what {setting(small, 'model')} "
-        f"does, of {_total(large) / _total(small):.3g} times the parameters"
-    )
-
-
-def _models_name(record: Record) -> str:
-    mode = setting(record, "gradient_checkpointing")
-    return f"models in {setting(record, 'quantization')}{'' if mode == 'none' else f', {mode}'}"
-
-
-def _family(record: Record) -> str | None:
-    preset = PRESETS.get(str(record.case.get("model")))
-    return None if preset is None else preset.model_type
-
-
-def _series_name(record: Record, axis: str) -> str:
-    return f"{setup(record)}, {setting(record, 'attention')} attention" if axis == "sequence_length" else setup(record)
-
-
-def _order(records: Sequence[Record]) -> float:
-    """The power of the length that dynamic memory grows with between the two longest."""
-    before, last = records[-2:]
-    lengths = setting(last, "sequence_length") / setting(before, "sequence_length")
-    return math.log(_dynamic(last) / _dynamic(before)) / math.log(lengths)
-
-
-def _growth(name: str, sizes: Sequence[float], records: Sequence[Record]) -> list[dict[str, Any]]:
-    return [
-        {
-            "series": name,
-            "model": setting(record, "model"),
-            "batch x length": f"{setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
-            "times the smallest": size / sizes[0],
-            "dynamic MiB": mib(_dynamic(record)),
-            "times its dynamic": _dynamic(record) / _dynamic(records[0]),
-        }
-        for size, record in zip(sizes, records, strict=True)
-    ]
-
-
 STATIC_FOLLOWS_PARAMETERS = Claim(
     id="static-follows-parameters",
     chapter="3.2",
@@ -297,34 +133,4 @@ STATIC_FOLLOWS_PARAMETERS = Claim(
     "DoRA it is also a workspace of cuBLAS: DoraLinearLayer.update_layer in peft/tuners/lora/dora.py multiplies A and "
     "B for the weight's norm while it attaches.",
     caveat={"cpu": "A CPU has no allocator that rounds: there it is exact but for buffers of a few bytes."},
-)
-
-DYNAMIC_FOLLOWS_BATCH = Claim(
-    id="dynamic-follows-batch",
-    chapter="3.2",
-    title="Batch and size set dynamic memory",
-    hypothesis="Dynamic memory grows in a straight line with the batch size, and with the size of the model at an "
-    "equal batch.",
-    method="A line is fitted to dynamic bytes by batch size: its slope is the price of one more sequence, its "
-    "intercept what is paid once. At one batch size and length, dynamic bytes of models of one family are put "
-    "in the order of their parameters, with checkpointing and without. The growth with the sequence's length is told "
-    "too, for each kind of attention.",
-    refuted_by="Bytes by batch size that are no line, or a larger model of the family that needs less.",
-    threshold=_R_SQUARED,
-    threshold_text="R2 at least 0.99 and no point over 5% off the line: libraries' workspaces and the allocator's "
-    "blocks make steps of a few MiB. Growth with the model at every step.",
-    unit="R2 of the line by batch size",
-    test=_dynamic_test,
-    figure=Figure(
-        "lines",
-        x="times the smallest",
-        y="times its dynamic",
-        series="series",
-        x_label="batch size, parameters or length / the smallest",
-        y_label="dynamic memory / that of the smallest",
-        log_x=True,
-    ),
-    cause="Logits are vocabulary x tokens, and ForCausalLMLoss in transformers/loss/loss_utils.py widens them to "
-    "fp32; log-softmax and the gradients make more of their size. Gradient checkpointing leaves little of the layers, "
-    "and logits decide: a larger model with a vocabulary of 32,000 takes less there than a small one with 128,256.",
 )
