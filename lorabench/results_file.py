@@ -8,11 +8,13 @@ import fcntl
 import json
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from lorabench.environment import Environment
+from lorabench.environment import Environment, EnvironmentDevice
 from lorabench.errors import ResultsError
 from lorabench.record import Record
 from lorabench.results import Results, begins_as_results, read_stream
@@ -83,15 +85,19 @@ class ResultsFile:
             ResultsError: the run resumes one that was made on another device or with other library versions, or the
                 system refuses to write.
         """
-        for known in self.earlier.environments.values():
-            difference = describe_difference(known, environment)
-            if difference:
-                raise ResultsError(f"{self.path}: cannot be resumed: {difference}; choose another --out")
+        self.hold_to(environment.device, environment.versions)
         os.ftruncate(self._fd, self._end_bytes)
         if self._end_bytes and os.pread(self._fd, 1, self._end_bytes - 1) != b"\n":
             self._append(b"\n")
         if environment.id not in self.earlier.environments:
             self._append(_line(environment.to_dict()))
+
+    def hold_to(self, device: EnvironmentDevice, versions: Mapping[str, str]) -> None:
+        """Raises ``ResultsError`` where what is kept was made on another device or with other library versions."""
+        for known in self.earlier.environments.values():
+            difference = describe_difference(known, replace(known, device=device, versions=versions))
+            if difference:
+                raise ResultsError(f"{self.path}: cannot be resumed: {difference}; choose another --out")
 
     def append(self, record: Record) -> None:
         """Writes one record; when this returns, it is on disk.

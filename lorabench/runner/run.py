@@ -6,15 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from lorabench.case import Case
 from lorabench.environment import EnvironmentDevice, resolve_devices
-from lorabench.errors import ResultsError
 from lorabench.interpreter import interpreter_facts
 from lorabench.record import Record
-from lorabench.results_file import Existing, ResultsFile, describe_difference
+from lorabench.results_file import Existing, ResultsFile
 from lorabench.runner.launcher import Launcher, NoProgress, Progress
 from lorabench.runner.local import LocalLauncher
 from lorabench.runner.plan import plan
@@ -101,7 +99,7 @@ def run_with(
             for environment in launcher.environments:
                 file.begin(environment)
         elif file and versions is not None:
-            _hold(file, device, versions)
+            file.hold_to(device, versions)
         # How many of a group's records are to come. They come in a row once all its cases were measured, but one by one
         # where nothing is timed in turn.
         rest = Counter({(work.cases[0].group, work.repeat): len(work.cases) for work in works if work.grouped})
@@ -116,11 +114,3 @@ def run_with(
             stop = stop or (exit_first and record.status != "ok")
             if stop and (rest[part] <= 0 or device.type == "fake"):
                 return
-
-
-def _hold(file: ResultsFile, device: EnvironmentDevice, versions: Mapping[str, str]) -> None:
-    """Raises ``ResultsError`` as :meth:`ResultsFile.begin` does, and changes nothing."""
-    for known in file.earlier.environments.values():
-        difference = describe_difference(known, replace(known, device=device, versions=versions))
-        if difference:
-            raise ResultsError(f"{file.path}: cannot be resumed: {difference}; choose another --out")

@@ -323,6 +323,6 @@ CHECKPOINTING_RUNS_FORWARD_TWICE = Claim(
     "last product: down_proj does not run again. The output head is in no layer. So operations grow less than half, "
     "and time grows with them where the GPU is busy; where it waits for launches, with the launches.",
     caveat={
-        "cpu": "On a CPU small operators cost more than their operations, too; how long a GPU waits it cannot show."
+        "cpu": "On a CPU, too, time grows by more than operations; how long a GPU waits for launches, only a GPU shows."
     },
 )
