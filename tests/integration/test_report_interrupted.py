@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import lorabench
+from lorabench.report.page.drawing import drawing
 
 
 @pytest.mark.parametrize("presses", [1, 2, 3])
@@ -44,3 +47,25 @@ def test_ctrl_c_ends_a_report_at_once_and_all_its_processes(tmp_path, family, af
             raise
     assert (command.returncode, *said) == (130, "", "")
     assert family.left_after(5.0) == set()
+
+
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, OSError])
+def test_drawing_that_an_exception_ends_leaves_no_thread_and_no_process(ended_by):
+    before = signal.getsignal(signal.SIGINT)
+    threads = set(threading.enumerate())
+    try:
+        with pytest.raises(ended_by):
+            _draw_until(ended_by)
+        # The interpreter's end would meet them half closed, and say so.
+        assert set(threading.enumerate()) == threads
+        assert not multiprocessing.active_children()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _draw_until(exception):
+    threads = threading.active_count()
+    with drawing():
+        assert threading.active_count() > threads
+        assert multiprocessing.active_children()
+        raise exception

@@ -72,7 +72,8 @@ def drawing() -> Iterator[Drawing]:
         for process in multiprocessing.active_children():
             if process not in others:
                 process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Waited for: a pool that is still closing its pipes when the interpreter ends is written to there (in 3.11).
+        pool.shutdown(cancel_futures=True)
         raise
 
 
