@@ -112,12 +112,16 @@ def fit(
     return list(find_largest(cases, find_card(gpu), over, margin=margin, trust_remote_code=trust_remote_code))
 
 
-def load(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> pd.DataFrame:
+def load(paths: str | PathLike[str] | Sequence[str | PathLike[str]], *, scenario: str | None = None) -> pd.DataFrame:
     """The records of results files, a row each; the columns are those of :data:`lorabench.analysis.columns.COLUMNS`.
 
+    Where a case was run again, its last record alone counts. With ``scenario`` the rows are those of one scenario,
+    under its own names: the cases, too, that were run for another one that shares them.
+
     Raises:
+        InputError: no record is of ``scenario``.
         ResultsError: a file cannot be read, or is not a results file of this or an older version.
     """
     from lorabench.analysis.frame import load as load_frame
 
-    return load_frame(paths)
+    return load_frame(paths, scenario=scenario)

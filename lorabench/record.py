@@ -5,8 +5,8 @@ Bytes are integers named ``*_bytes``, times are floats named ``*_s``; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -105,8 +105,20 @@ class RecordDevice:
 
 
 @dataclass(frozen=True)
+class AlsoIn:
+    """A further scenario that asks for the case of a record, which runs once: its name there, and what is varied."""
+
+    scenario: str
+    name: str
+    axes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Record:
-    """One line of a results file. Its identity is (key, device name, seed, repeat), and its group where it has one."""
+    """One line of a results file. Its identity is (key, device name, seed, repeat), and its group where it has one.
+
+    ``name``, ``scenario`` and ``case`` are those of the scenario that came up first; ``also`` has the others.
+    """
 
     environment: str
     key: str
@@ -129,12 +141,37 @@ class Record:
     observations: Mapping[str, Any] = field(default_factory=dict)
     world_size: int = 1
     ranks: tuple[int, ...] = (0,)
+    also: tuple[AlsoIn, ...] = ()
     schema: int = SCHEMA
     type: Literal["record"] = "record"
 
     @property
     def identity(self) -> tuple[str, str, int, int, str | None]:
         return (self.key, self.device.name, self.seed, self.repeat, self.group)
+
+    @property
+    def names(self) -> tuple[AlsoIn, ...]:
+        """All names of the case, its own first."""
+        return (AlsoIn(self.scenario, self.name, tuple((axis, value) for axis, value in self.case["axes"])), *self.also)
+
+    def known_as(self, names: Iterable[AlsoIn]) -> Record:
+        """The record with those of ``names`` in ``also`` that it lacks."""
+        known = {name.name: name for name in self.names}
+        more = {name.name: name for name in names if name.name not in known}
+        return replace(self, also=(*self.also, *more.values())) if more else self
+
+    def in_each_scenario(self) -> tuple[Record, ...]:
+        """The record as each scenario names it that asks for its case, the one that came up first before the others."""
+        others = (
+            replace(
+                self,
+                name=other.name,
+                scenario=other.scenario,
+                case={**self.case, "scenario": other.scenario, "axes": other.axes},
+            )
+            for other in self.also
+        )
+        return (self, *others)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with ``tokens_per_s`` inside ``latency`` as DESIGN's schema has it."""

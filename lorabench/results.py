@@ -45,11 +45,16 @@ class Results:
     path: Path | None = field(default=None, compare=False)
 
     def latest(self) -> list[Record]:
-        """One record for each identity: the last, in the place where the identity first came up.
+        """One record for each identity: the last, in the place where the identity first came up, with all their names.
 
         What was predicted for a device does not replace what was measured on it.
         """
-        return list({(record.identity, record.source): record for record in self.records}.values())
+        latest: dict[tuple[Identity, str], Record] = {}
+        for record in self.records:
+            what = (record.identity, record.source)
+            earlier = latest.get(what)
+            latest[what] = record if earlier is None else record.known_as(earlier.names)
+        return list(latest.values())
 
     def finished(self) -> set[Identity]:
         """Identities that a resumed run need not repeat."""

@@ -86,9 +86,7 @@ class ResultsFile:
                 system refuses to write.
         """
         self.hold_to(environment.device, environment.versions)
-        os.ftruncate(self._fd, self._end_bytes)
-        if self._end_bytes and os.pread(self._fd, 1, self._end_bytes - 1) != b"\n":
-            self._append(b"\n")
+        self._cut()
         if environment.id not in self.earlier.environments:
             self._append(_line(environment.to_dict()))
 
@@ -107,6 +105,21 @@ class ResultsFile:
         """
         self._append(_line(record.to_dict()))
         self.records += 1
+
+    def append_anew(self, record: Record) -> None:
+        """Writes a record of :attr:`earlier` once more, of which something is known by now: the last line counts.
+
+        Raises:
+            ResultsError: as :meth:`append`.
+        """
+        self._cut()
+        self._append(_line(record.to_dict()))
+
+    def _cut(self) -> None:
+        """Takes off what is not kept."""
+        os.ftruncate(self._fd, self._end_bytes)
+        if self._end_bytes and os.pread(self._fd, 1, self._end_bytes - 1) != b"\n":
+            self._append(b"\n")
 
     def _append(self, data: bytes) -> None:
         written = 0

@@ -26,6 +26,7 @@ IDENTITY = {
     "key": Column(TEXT, "hash of the settings that decide what is measured"),
     "name": Column(TEXT, "scenario[axis=value,...]"),
     "scenario": Column(TEXT, "the scenario's name"),
+    "also": Column(TEXT, "the case's names in other scenarios that ask for it, too, joined with '; '"),
     "group": Column(TEXT, "the group that the case was timed in; missing where it was timed alone"),
     "status": Column(TEXT, "ok, oom, failed, timeout or invalid"),
     "source": Column(TEXT, "measured or predicted"),

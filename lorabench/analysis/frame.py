@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lorabench.analysis.columns import COLUMNS, IDENTITY, LIBRARIES, MEMORY, PROOF, SETTINGS
 from lorabench.case import format_value
 from lorabench.environment import Environment
+from lorabench.errors import InputError
 from lorabench.record import Record
 from lorabench.results import read_results
+from lorabench.wording import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,17 +22,26 @@ if TYPE_CHECKING:
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
-def load(paths: Paths) -> pd.DataFrame:
+def load(paths: Paths, *, scenario: str | None = None) -> pd.DataFrame:
     """The records of one or more results files, one row each, in the columns that :data:`COLUMNS` documents.
 
-    Where a case was run again, its last record alone counts.
-
-    Raises:
-        ResultsError: a file cannot be read, or is not a results file of this or an older version.
+    See :func:`lorabench.load`.
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
     results = read_results(*(Path(path) for path in several))
-    return frame(results.latest(), results.environments)
+    records = results.latest()
+    if scenario is not None:
+        records = _of_scenario(records, scenario)
+    return frame(records, results.environments)
+
+
+def _of_scenario(records: Sequence[Record], scenario: str) -> list[Record]:
+    named = [one for record in records for one in record.in_each_scenario()]
+    found = [record for record in named if record.scenario == scenario]
+    if not found:
+        hint = did_you_mean(scenario, {record.scenario for record in named})
+        raise InputError(f"no record is of the scenario {scenario!r}{hint}")
+    return found
 
 
 def frame(records: Iterable[Record], environments: Mapping[str, Environment]) -> pd.DataFrame:
@@ -46,6 +57,7 @@ def frame(records: Iterable[Record], environments: Mapping[str, Environment]) ->
 def _row(record: Record, environment: Environment) -> dict[str, Any]:
     """The columns that ``record`` fills; those left out are missing in its row."""
     row: dict[str, Any] = {name: getattr(record, name) for name in IDENTITY}
+    row["also"] = "; ".join(other.name for other in record.also) or None
     row |= {
         "environment": record.environment,
         "device_type": record.device.type,

@@ -59,13 +59,14 @@ def records_of(cases: Iterable[Case], records: Iterable[Record]) -> list[Record]
 
 def in_order(records: Iterable[Record]) -> list[Record]:
     """By scenario and by the values of what is varied, numbers as numbers: a run shuffles its cases."""
+    return sorted(records, key=reading_order)
 
-    def order(record: Record) -> tuple[Any, ...]:
-        values = [value for _, value in record.case["axes"]]
-        keys = [(0, value) if isinstance(value, int | float) else (1, format_value(value)) for value in values]
-        return record.scenario, record.device.name, keys, record.repeat
 
-    return sorted(records, key=order)
+def reading_order(record: Record) -> tuple[Any, ...]:
+    """The key that :func:`in_order` sorts by."""
+    values = [value for _, value in record.case["axes"]]
+    keys = [(0, value) if isinstance(value, int | float) else (1, format_value(value)) for value in values]
+    return record.scenario, record.device.name, keys, record.repeat
 
 
 def print_records(console: Console, records: Sequence[Record]) -> None:

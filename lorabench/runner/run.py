@@ -11,10 +11,11 @@ from pathlib import Path
 from lorabench.case import Case
 from lorabench.environment import EnvironmentDevice, resolve_devices
 from lorabench.interpreter import interpreter_facts
-from lorabench.record import Record
+from lorabench.record import FINISHED, Record
 from lorabench.results_file import Existing, ResultsFile
 from lorabench.runner.launcher import Launcher, NoProgress, Progress
 from lorabench.runner.local import LocalLauncher
+from lorabench.runner.naming import Naming
 from lorabench.runner.plan import plan
 from lorabench.runner.several import SeveralLaunchers
 
@@ -100,11 +101,17 @@ def run_with(
                 file.begin(environment)
         elif file and versions is not None:
             file.hold_to(device, versions)
+        naming = Naming(cases)
+        if file:
+            for earlier in file.earlier.latest():
+                if earlier.status in FINISHED and (named := naming.named(earlier)) != earlier:
+                    file.append_anew(named)
         # How many of a group's records are to come. They come in a row once all its cases were measured, but one by one
         # where nothing is timed in turn.
         rest = Counter({(work.cases[0].group, work.repeat): len(work.cases) for work in works if work.grouped})
         stop = False
-        for record in launcher.run(works):
+        for measured in launcher.run(works):
+            record = naming.named(measured)
             if file:
                 file.append(record)
             progress.finished(record)

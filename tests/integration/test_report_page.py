@@ -17,7 +17,7 @@ from report_material import verdicts
 import lorabench
 from lorabench.case import Adapter
 from lorabench.environment import EnvironmentDevice
-from lorabench.record import Memory, Record, RecordDevice, RecordError, Timing
+from lorabench.record import AlsoIn, Memory, Record, RecordDevice, RecordError, Timing
 from lorabench.report.page.drawing import drawing
 from lorabench.report.page.writer import write_report
 from lorabench.results import read_results
@@ -148,6 +148,16 @@ def choose(page: Page, name: str, value: str) -> None:
     page.locator(f"#filters [name='{name}']").select_option(value)
 
 
+def cases(page: Page) -> set[tuple[str, ...]]:
+    """Of the rows, what stands in the first column: the case's axes, and what is below."""
+    buttons = page.locator(".tabulator-row button").all()
+    return {tuple(part.inner_text() for part in button.locator(":scope > span").all()) for button in buttons}
+
+
+def wait_for_address(page: Page, fragment: str) -> None:
+    page.wait_for_function("fragment => location.hash.includes(fragment)", arg=fragment)
+
+
 def sort_by(page: Page, field: str) -> None:
     page.locator(f".tabulator-col[tabulator-field='{field}']").click()
 
@@ -176,7 +186,7 @@ def test_filters_narrow_the_table_and_stand_in_the_address(visit):
     assert set(column(page, "device")) == {"A GPU"}
     page.fill("#filters [name='q']", "rank=16")
     assert page.locator("#count").inner_text() == "1 of 10 records"
-    assert page.url.partition("#")[2] == "cases?device=A+GPU&q=rank%3D16"
+    wait_for_address(page, "cases?device=A+GPU&q=rank%3D16")
     page.click("#clear")
     assert page.locator("#count").inner_text() == "10 records"
     assert page.locator("#filters [name='q']").input_value() == ""
@@ -197,7 +207,7 @@ def test_sorting_goes_by_numbers_with_missing_ones_last(visit):
     sort_by(page, "memory_dynamic_bytes")
     assert [float(text) for text in column(page, "memory_dynamic_bytes")[:-1]] == [128.0, 50.0, 16.0, 4.0, 2.0]
     assert column(page, "memory_dynamic_bytes")[-1] == "–"  # noqa: RUF001
-    assert "sort=memory_dynamic_bytes%3Adesc" in page.url
+    wait_for_address(page, "sort=memory_dynamic_bytes%3Adesc")
 
 
 def test_the_address_restores_the_view(visit):
@@ -208,7 +218,7 @@ def test_the_address_restores_the_view(visit):
         "found => found.map(one => one.getAttribute('tabulator-field'))"
     )
     assert headers == ["name", "memory_dynamic_bytes", "adapter_rank"]
-    again = visit(page.url[page.url.index("#") :])
+    again = visit(page.evaluate("location.hash"))
     assert column(again, "adapter_rank") == column(page, "adapter_rank")
 
 
@@ -216,7 +226,7 @@ def test_columns_can_be_chosen(visit):
     page = visit()
     page.click("#columns summary")
     page.locator("#columns label", has_text=re.compile(r"^rank$")).click()
-    assert "adapter_rank" in page.url
+    wait_for_address(page, "adapter_rank")
     assert "16" in column(page, "adapter_rank")
 
 
@@ -239,10 +249,11 @@ def test_a_record_opens_whole_and_closes(visit, results):
     assert "228 MiB" in text
     assert f"{228 * MIB:,} B" in text
     assert "Imaginary Linux" in dialog.evaluate("one => one.textContent")
-    assert f"record={record.key}" in page.url
+    wait_for_address(page, f"record={record.key}")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
-    assert "record=" not in page.url
+    # The event of a dialog that was closed comes after that.
+    page.wait_for_function("!location.hash.includes('record=')")
 
 
 def test_a_records_memory_through_a_step_can_be_zoomed_into(visit, results):
@@ -282,7 +293,7 @@ def test_the_keyboard_reaches_order_and_records(visit):
     page = visit()
     page.locator(".tabulator-col[tabulator-field='memory_dynamic_bytes']").focus()
     page.keyboard.press("Enter")
-    assert "sort=memory_dynamic_bytes%3Aasc" in page.url
+    wait_for_address(page, "sort=memory_dynamic_bytes%3Aasc")
     page.locator(".tabulator-row button").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open]")
@@ -331,7 +342,7 @@ def test_charts_show_every_sample_and_follow_scenario_and_phase(visit):
     ]
     used = page.evaluate("document.getElementById('chart-allocator').data.map(one => [one.name, one.x[0]])")
     assert used == [["allocated", 102], ["reserved", 512], ["device used", 900]]
-    assert "chart=ranks+on+A+GPU" in page.url
+    wait_for_address(page, "chart=ranks+on+A+GPU")
 
 
 def test_a_cpus_missing_allocator_is_explained(visit):
@@ -411,4 +422,43 @@ def test_repeats_are_numbered_and_invalid_cases_have_no_chart(browser, tmp_path,
     names = page.locator(".tabulator-row button > span:first-child").all_inner_texts()
     assert sorted(names) == ["adapter.rank=4 #1", "adapter.rank=4 #1", "adapter.rank=4 #2"]
     assert page.locator("#chart-scenario option").all_inner_texts() == ["ranks (2)"]
+    page.close()
+
+
+def test_a_case_that_scenarios_share_is_found_in_each(browser, tmp_path, environment, make_record):
+    other = AlsoIn("ranks", "ranks[adapter.rank=8]", (("adapter.rank", 8),))
+    shared = make_record(
+        {"scenario": "lengths", "adapter": Adapter(), "axes": (("sequence_length", 512),)}, also=(other,)
+    )
+    ranks = [make_record({"adapter": Adapter(rank=rank), "axes": (("adapter.rank", rank),)}) for rank in (4, 16)]
+    lines = [environment, shared, *ranks]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line.to_dict()) + "\n" for line in lines))
+    with drawing() as figures:
+        write_report([read_results(tmp_path / "r.jsonl")], lambda _: [], tmp_path, figures)
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector(".tabulator-row")
+    assert page.locator("#filters [name='scenario'] option").all_inner_texts() == ["all", "lengths (1)", "ranks (3)"]
+    choose(page, "scenario", "ranks")
+    assert page.locator("#count").inner_text() == "3 records"
+    # Under the name that it has there.
+    assert cases(page) == {
+        ("adapter.rank=4", "ranks"),
+        ("adapter.rank=8", "ranks, also lengths"),
+        ("adapter.rank=16", "ranks"),
+    }
+    choose(page, "scenario", "lengths")
+    assert page.locator("#count").inner_text() == "1 of 3 records"
+    assert cases(page) == {("sequence_length=512", "lengths, also ranks")}
+    page.fill("#filters [name='q']", "adapter.rank=8")
+    assert page.locator("#count").inner_text() == "1 of 3 records"
+    page.locator("#charts").scroll_into_view_if_needed()
+    page.wait_for_selector(DRAWN)
+    assert page.locator("#chart-scenario option").all_inner_texts() == ["lengths (1)", "ranks (3)"]
+    page.locator("#chart-scenario").select_option("ranks")
+    page.wait_for_function("document.getElementById('chart-memory').layout.yaxis.ticktext?.length === 3")
+    labels = page.evaluate("document.getElementById('chart-memory').layout.yaxis.ticktext")
+    assert [label.strip() for label in labels] == ["4", "8", "16"]
+    page.locator(".tabulator-row button").click()
+    assert "ranks[adapter.rank=8]" in page.locator("#record").inner_text()
     page.close()

@@ -268,6 +268,40 @@ def test_a_gpu_without_a_cuda_build_of_torch_is_refused(behave):
         assert launcher.environment
 
 
-def test_cases_that_differ_in_nothing_measured_run_once(behave):
+def test_cases_that_differ_in_nothing_measured_run_once_under_the_names_of_all(behave, tmp_path):
     case = behave("work")
-    assert len(list(run([case, replace(case, scenario="other")]))) == 1
+    out = tmp_path / "out.jsonl"
+    [record] = run([case, replace(case, scenario="other")], out=out)
+    assert (record.scenario, [also.scenario for also in record.also]) == ("work", ["other"])
+    assert read_results(out).latest() == [record]
+
+
+def test_resuming_adds_names_to_what_is_finished_and_runs_nothing(behave, tmp_path, family):
+    out = tmp_path / "out.jsonl"
+    case = behave("work")
+    [record] = run([case], out=out)
+    with out.open("a") as file:
+        file.write('{"type": "record", "na')
+    other = [replace(case, scenario="other")]
+    for _ in range(2):
+        assert list(run(other, local(python="/nonexistent"), out=out, existing="resume")) == []
+        results = read_results(out)
+        assert not results.warnings
+        # Once known, a name is not written again.
+        assert [[also.scenario for also in one.also] for one in results.records] == [[], ["other"]]
+        [latest] = results.latest()
+        assert replace(latest, also=()) == record
+    assert family.pids() == set()
+
+
+def test_resuming_with_more_to_run_adds_names_too(behave, tmp_path):
+    out = tmp_path / "out.jsonl"
+    case = behave("work")
+    list(run([case], out=out))
+    more = [replace(case, scenario="other"), behave("work", number=1)]
+    [added] = run(more, out=out, existing="resume")
+    assert added.seed == 1
+    assert {one.seed: [also.scenario for also in one.also] for one in read_results(out).latest()} == {
+        0: ["other"],
+        1: [],
+    }

@@ -13,6 +13,7 @@ import pytest
 
 import lorabench
 from lorabench.case import case_from_dict
+from lorabench.record import AlsoIn
 
 SCENARIO = """\
 scenario: ranks
@@ -214,6 +215,18 @@ def test_show_prints_one_record_whole(cli, results, failed_record, which):
     done = cli("show", results, key, "--json")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [json.loads(json.dumps(failed_record.to_dict()))]
     assert "message: no such kernel" in cli("show", results, key).stdout
+
+
+def test_show_has_a_case_in_each_scenario_that_asks_for_it(cli, tmp_path, environment, make_record):
+    record = make_record(also=(AlsoIn("lengths", "lengths[sequence_length=512]", (("sequence_length", 512),)),))
+    path = tmp_path / "shared.jsonl"
+    path.write_text("".join(json.dumps(line.to_dict()) + "\n" for line in (environment, record)))
+    headings = [line for line in cli("show", path).stdout.splitlines() if "varied" in line]
+    assert [heading.partition(" ")[0] for heading in headings] == ["lengths", "ranks"]
+    assert "varied: sequence_length" in headings[0]
+    shown = json.loads(cli("show", path, "lengths[sequence_length=512]", "--json").stdout)
+    assert shown == json.loads(json.dumps(record.to_dict()))
+    assert_refused(cli("show", path, "lengths[sequence_length=51]"), "lengths[sequence_length=512]")
 
 
 def test_show_suggests_the_nearest_name(cli, results):

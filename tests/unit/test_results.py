@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorabench.errors import ResultsError
-from lorabench.record import SCHEMA, Gradients, Proof, RecordError
+from lorabench.record import SCHEMA, AlsoIn, Gradients, Proof, RecordError
 from lorabench.results import MalformedError, read_results, record_from_dict
 
 RECORD_LINE = 2
@@ -89,6 +89,16 @@ def test_the_last_record_of_an_identity_wins_in_the_first_ones_place(write, make
     first, other = make_record(wall_s=1.0), make_record(case={"seed": 1})
     last = make_record(wall_s=2.0)
     assert plain(read_results(write(first, other, last)).latest()) == plain([last, other])
+
+
+def test_the_last_record_keeps_the_names_of_those_before(write, make_record):
+    first = make_record(wall_s=1.0, also=(AlsoIn("third", "third"),))
+    plain = AlsoIn("plain", "plain[batch_size=1]", (("batch_size", 1),))
+    [latest] = read_results(write(first, make_record({"scenario": "plain", "axes": plain.axes}, wall_s=2.0))).latest()
+    assert (latest.name, latest.wall_s) == (plain.name, 2.0)
+    assert latest.also == (AlsoIn("ranks", "ranks[adapter.rank=4]", (("adapter.rank", 4),)), AlsoIn("third", "third"))
+    [latest] = read_results(write(first, make_record(wall_s=3.0, also=(plain,)))).latest()
+    assert latest.also == (plain, AlsoIn("third", "third"))
 
 
 def test_a_prediction_does_not_replace_a_measurement(write, make_record):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from lorabench.analysis.columns import COLUMNS, COUNT, FLAG, NUMBER
 from lorabench.record import Record
-from lorabench.report.page.material import Entry, Material, device_label
+from lorabench.report.page.material import Entry, Material, device_label, in_each_scenario
 from lorabench.report.page.quantities import heading, is_bytes, is_seconds
 
 if TYPE_CHECKING:
@@ -111,8 +111,28 @@ def _rows(entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, Any]:
         "name": [entry.name for entry in entries],
         "error": [_error(entry) for entry in entries],
         "label": [entry.label for entry in entries],
+        "also": _also(entries),
         "facets": [name for name in _FACETS if name in columns],
     }
+
+
+def _also(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Where else an entry stands: under which scenario, as what, and ``before`` which row, in reading order."""
+    index = {entry.id: number for number, entry in enumerate(entries)}
+    others: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    for entry in in_each_scenario(entries):
+        row = index[entry.id]
+        if entry.record.name == entries[row].record.name:
+            for other in waiting:
+                other["before"] = row
+            waiting = []
+        else:
+            named = {"scenario": entry.record.scenario, "name": entry.name, "label": entry.label}
+            other = {"row": row, "before": len(entries), **named}
+            others.append(other)
+            waiting.append(other)
+    return others
 
 
 def packed(data: Any) -> str:

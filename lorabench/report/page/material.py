@@ -107,6 +107,16 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
     )
 
 
+def in_each_scenario(entries: Sequence[Entry]) -> list[Entry]:
+    """``entries`` in reading order, under the name of each scenario that asks for their case."""
+    from lorabench.report.terminal import reading_order
+
+    named = [replace(entry, record=record) for entry in entries for record in entry.record.in_each_scenario()]
+    repeated = {(entry.committed, _table(entry.record)) for entry in named if entry.record.repeat}
+    named = [replace(entry, repeated=(entry.committed, _table(entry.record)) in repeated) for entry in named]
+    return sorted(named, key=lambda entry: (entry.committed, reading_order(entry.record)))
+
+
 def _table(record: Record) -> tuple[str, str]:
     """What stands together where cases are listed."""
     return record.scenario, device_label(record)

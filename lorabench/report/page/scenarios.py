@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lorabench.record import Memory, Timing
-from lorabench.report.page.material import Entry, Material
+from lorabench.report.page.material import Entry, Material, in_each_scenario
 
+Title = tuple[str, str]
+"""A scenario, and the device with what else tells a figure's cases from others."""
 MOST_CASES = 24
 MOST_FIGURES = 40
 """Scenarios that get a figure; the charts of the page reach all."""
@@ -43,26 +45,31 @@ class Panel:
 
 
 def panels(material: Material) -> tuple[Panel, ...]:
-    """Scenarios with anything to draw, in order; at most :data:`MOST_FIGURES`."""
-    shown = list(_drawable(material).items())[:MOST_FIGURES]
-    return tuple(
-        _panel(number, scenario, device, members) for number, ((scenario, device), members) in enumerate(shown, 1)
-    )
+    """Scenarios with anything to draw, in order; at most :data:`MOST_FIGURES`, what was measured before predictions."""
+    groups = _drawable(material)
+    shown = set(_first_to_last(groups)[:MOST_FIGURES])
+    titles = [title for title in groups if title in shown]
+    return tuple(_panel(number, *title, groups[title]) for number, title in enumerate(titles, 1))
 
 
 def left_out(material: Material) -> tuple[str, ...]:
     """The devices of the scenarios that have no figure because there are too many, once for each scenario."""
-    groups = list(_drawable(material).values())[MOST_FIGURES:]
-    return tuple(members[0].record.device.name for members in groups)
+    groups = _drawable(material)
+    return tuple(groups[title][0].device for title in _first_to_last(groups)[MOST_FIGURES:])
 
 
-def _drawable(material: Material) -> dict[tuple[str, str], list[Entry]]:
+def _first_to_last(groups: Mapping[Title, Sequence[Entry]]) -> list[Title]:
+    """What a reader would miss most comes first: a prediction is nearly what was measured."""
+    return sorted(groups, key=lambda title: groups[title][0].record.source == "predicted")
+
+
+def _drawable(material: Material) -> dict[Title, list[Entry]]:
     """By scenario and by device, as a title names it: what has anything to draw.
 
     The numbers of an invalid case are of something else than its name says, and would be compared with others'.
     """
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in material.entries:
+    groups: dict[Title, list[Entry]] = {}
+    for entry in in_each_scenario(material.entries):
         if entry.record.status != "invalid" and (entry.record.memory is not None or entry.record.latency):
             origin = f"{entry.device}{' (committed)' if entry.committed else ''}"
             groups.setdefault((entry.record.scenario, origin), []).append(entry)

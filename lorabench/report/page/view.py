@@ -31,8 +31,8 @@ class Timed:
 class View:
     """``when`` has the days of the records that were made here, or of all.
 
-    Where records are of ``several`` devices, what sums up their numbers has a part for each, and ``panels_left_out_on``
-    says how many are of which.
+    ``panels_left_out`` scenarios have no figure, and ``panels_left_out_on`` says how many on which device. Where
+    records are of ``several`` devices, what sums up their numbers has a part for each.
     """
 
     material: Material
@@ -40,7 +40,7 @@ class View:
     glances: tuple[Glance, ...]
     panels: tuple[Panel, ...]
     panels_left_out: int
-    panels_left_out_on: str | None
+    panels_left_out_on: str
     beside: tuple[Beside, ...]
     agreed: tuple[Agreed, ...]
     estimated: tuple[Estimated, ...]
@@ -66,7 +66,7 @@ def view(material: Material) -> View:
         glances=glances(material, made),
         panels=panels(material),
         panels_left_out=len(not_drawn),
-        panels_left_out_on=on_each(not_drawn) if several else None,
+        panels_left_out_on=on_each(not_drawn),
         beside=beside(material),
         agreed=agreed(material),
         estimated=estimates,

@@ -15,7 +15,8 @@ from lorabench.analysis import columns
 from lorabench.analysis.columns import COLUMNS
 from lorabench.analysis.frame import frame
 from lorabench.case import Adapter, Case
-from lorabench.record import Memory, Proof, Timing
+from lorabench.errors import InputError
+from lorabench.record import AlsoIn, Memory, Proof, Timing
 
 
 @pytest.fixture
@@ -76,6 +77,27 @@ def test_values_are_those_of_the_record(write_results, make_record, environment)
     assert row["torch_version"] == environment.versions["torch"]
     assert row["device_total_bytes"] == environment.device.total_bytes
     assert row["trainable_parameters"] == 4096
+
+
+def test_a_case_that_scenarios_share_has_one_row_with_all_names(write_results, make_record):
+    others = (AlsoIn("lengths", "lengths[sequence_length=512]"), AlsoIn("plain", "plain"))
+    table = lorabench.load(write_results(make_record(also=others), make_record({"seed": 1})))
+    assert table["name"].tolist() == ["ranks[adapter.rank=4]"] * 2
+    assert table["also"].iloc[0] == "lengths[sequence_length=512]; plain"
+    assert pd.isna(table["also"].iloc[1])
+
+
+def test_a_scenario_is_loaded_with_the_cases_that_others_ran_for_it(write_results, make_record):
+    length = AlsoIn("lengths", "lengths[sequence_length=512]", (("sequence_length", 512),))
+    path = write_results(
+        make_record(also=(length,)), make_record({"scenario": "lengths", "sequence_length": 64, "axes": ()})
+    )
+    table = lorabench.load(path, scenario="lengths")
+    assert table["name"].tolist() == ["lengths[sequence_length=512]", "lengths"]
+    assert table["sequence_length"].tolist() == [512, 64]
+    assert lorabench.load(path, scenario="ranks")["name"].tolist() == ["ranks[adapter.rank=4]"]
+    with pytest.raises(InputError, match=r"no record is of the scenario 'length' \(did you mean 'lengths'\?\)"):
+        lorabench.load(path, scenario="length")
 
 
 def test_what_a_record_lacks_is_missing(write_results, failed_record):

@@ -7,11 +7,13 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorabench.analysis.frame import frame
-from lorabench.record import Record, RecordError
+from lorabench.case import Adapter
+from lorabench.record import AlsoIn, Record, RecordError
 from lorabench.report.page.explorer import Packed, pack
 from lorabench.report.page.material import Material, gather
 from lorabench.results import Results, record_from_dict
@@ -54,6 +56,27 @@ def test_columns_are_described_and_those_without_a_value_left_out(material, make
     assert "weights" in static["description"]
     assert columns["step_median_s"]["kind"] == "seconds"
     assert not columns["step_ci95_low_s"]["offered"]
+
+
+def test_what_scenarios_share_stands_in_each_in_reading_order(material, make_record):
+    def ranks(*values: int, **options: Any) -> list[Record]:
+        return [
+            make_record({"adapter": Adapter(rank=rank), "axes": (("adapter.rank", rank),)}, **options)
+            for rank in values
+        ]
+
+    lengths = make_record(
+        {"scenario": "lengths", "axes": (("sequence_length", 512),)},
+        also=(AlsoIn("ranks", "ranks[adapter.rank=4]", (("adapter.rank", 4),)),),
+    )
+    [last] = ranks(128, also=(AlsoIn("whole", "whole[adapter=lora]", (("adapter", "lora"),)),))
+    rows = unpacked(packed(material(*ranks(2, 8), last, lengths)).rows)
+    assert rows["name"] == ["lengths[sequence_length=512]", *(f"ranks[adapter.rank={rank}]" for rank in (2, 8, 128))]
+    assert rows["also"] == [
+        {"row": 0, "before": 2, "scenario": "ranks", "name": "ranks[adapter.rank=4]", "label": "4"},
+        {"row": 3, "before": 4, "scenario": "whole", "name": "whole[adapter=lora]", "label": "lora"},
+    ]
+    assert rows["values"]["also"] == ["ranks[adapter.rank=4]", None, None, "whole[adapter=lora]"]
 
 
 def test_the_device_is_shown_where_there_are_several(material, make_record):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lorabench.case import Adapter
 from lorabench.environment import EnvironmentDevice
-from lorabench.record import RecordDevice, Timing
+from lorabench.record import AlsoIn, Record, RecordDevice, Timing
 from lorabench.report.page.caveats import caveats, incomparable, machines
 from lorabench.report.page.material import devices, gather, is_committed
+from lorabench.report.page.scenarios import MOST_FIGURES, left_out, panels
 from lorabench.results import Results
 
 
@@ -91,6 +94,22 @@ def test_names_have_the_round_where_the_scenario_has_several(read, make_record):
     assert names == ["other[adapter.rank=4]", "ranks[adapter.rank=4] #1", "ranks[adapter.rank=4] #2"]
 
 
+def test_the_figure_of_a_scenario_has_the_cases_that_others_ran_for_it(read, make_record):
+    def ranks(rank: int, **options: Any) -> Record:
+        return make_record({"adapter": Adapter(rank=rank), "axes": (("adapter.rank", rank),)}, **options)
+
+    also = (AlsoIn("ranks", "ranks[adapter.rank=8]", (("adapter.rank", 8),)),)
+    plain = make_record({"scenario": "lengths", "adapter": Adapter(), "axes": (("sequence_length", 512),)}, also=also)
+    drawn = {panel.scenario: panel for panel in panels(gather([read(plain, ranks(64), ranks(4))], []))}
+    assert [row.label for row in drawn["ranks"].rows] == ["4", "8", "64"]
+    assert [row.label for row in drawn["lengths"].rows] == ["512"]
+    # Rounds are numbered in the scenarios that have several.
+    more = [plain, replace(plain, repeat=1), ranks(4), make_record({"scenario": "other", "batch_size": 9, "axes": ()})]
+    drawn = {panel.scenario: panel for panel in panels(gather([read(*more)], []))}
+    assert [row.label for row in drawn["ranks"].rows] == ["4 #1", "8 #1", "8 #2"]
+    assert [row.label for row in drawn["other"].rows] == ["other"]
+
+
 def test_what_did_not_end_ok_comes_with_its_reason(read, make_record, failed_record):
     found = caveats(gather([read(make_record(), failed_record)], []))
     (one,) = found.unfinished
@@ -139,3 +158,22 @@ def test_devices_and_versions_that_differ_are_incomparable(environment):
 def test_predictions_are_named_as_such(read, make_record):
     predicted = make_record(source="predicted", device=RecordDevice("fake", "A GPU"))
     assert devices(gather([read(predicted)], []).entries) == ("A GPU (predicted)",)
+
+
+def test_what_was_measured_gets_a_figure_before_predictions(read, make_record):
+    names = [f"s{number:02}" for number in range(MOST_FIGURES)]
+    records = [
+        make_record({"scenario": name, "seed": seed}, source=source)
+        for seed, name in enumerate(names)
+        for source in ("measured", "predicted")
+    ]
+    material = gather([read(*records[:-1])], [])
+    drawn = panels(material)
+    assert [panel.scenario for panel in drawn] == names
+    assert {panel.device for panel in drawn} == {"Imaginary CPU"}
+    assert left_out(material) == ("Imaginary CPU (predicted)",) * (MOST_FIGURES - 1)
+    # Fewer measured than there is room for: predictions follow, in reading order.
+    drawn = panels(gather([read(*records[:-10])], []))
+    assert [panel.device for panel in drawn[:12]] == ["Imaginary CPU", "Imaginary CPU (predicted)"] * 5 + [
+        "Imaginary CPU"
+    ] * 2

@@ -348,9 +348,9 @@ def test_figures_that_there_are_too_many_of_are_counted_for_each_card(results):
         for record in found.records
     ]
     shown = view(gather([replace(found, records=many)], []))
-    # Twelve scenarios, each measured and predicted on two cards: the last two have no room.
+    # Twelve scenarios, each measured and predicted on two cards: the last predictions have no room.
     assert (len(shown.panels), shown.panels_left_out) == (40, 8)
-    assert shown.panels_left_out_on == f"4 on {H100}, 4 on {H200}"
+    assert shown.panels_left_out_on == f"4 on {H100} (predicted), 4 on {H200} (predicted)"
 
 
 def test_the_name_of_a_second_device_is_text(write):

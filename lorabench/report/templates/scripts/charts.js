@@ -98,14 +98,14 @@ const Charts = (() => {
     return draw();
   }
 
-  function start({ rows, columns }) {
+  function start({ rows, listed, columns }) {
     if (!select) return;
     // The step, the prefill and the decoding before what they are made of.
     const first = ["step", "prefill", "decode"];
     const timed = columns.map((column) => column.name).filter((name) => name.endsWith("_median_s")).map((name) => name.replace("_median_s", ""));
     phases = [...first.filter((name) => timed.includes(name)), ...timed.filter((name) => !first.includes(name))];
     const several = new Set(rows.map((row) => row.device + row.origin)).size > 1;
-    for (const row of rows) {
+    for (const row of listed) {
       if (row.status === "invalid") continue;
       if ((row.memory_peak_allocated_bytes ?? null) === null && !timed.some((phase) => (row[`${phase}_median_s`] ?? null) !== null)) continue;
       const name = several ? `${row.scenario} on ${row.device}${row.origin === "committed" ? " (committed)" : ""}` : row.scenario;

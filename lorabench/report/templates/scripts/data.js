@@ -15,10 +15,22 @@ const Data = (() => {
     const rows = packed.id.map((id, index) => {
       const row = { id, index, name: packed.name[index], label: packed.label[index], error: packed.error[index], place: places[index] };
       for (const name of names) row[name] = packed.values[name][index];
-      row.text = [row.name, id, row.device, row.error].join("\n").toLowerCase();
+      row.names = [{ scenario: row.scenario, name: row.name }];
+      row.text = [row.name, row.also, id, row.device, row.error].join("\n").toLowerCase();
       return row;
     });
-    return { rows, columns: packed.columns, facets: packed.facets };
+    for (const other of packed.also) rows[other.row].names.push(other);
+    return { rows, listed: listed(rows, packed.also), columns: packed.columns, facets: packed.facets };
+  }
+
+  // The rows in reading order, those that several scenarios share under each of them.
+  function listed(rows, also) {
+    const before = new Map();
+    for (const other of also) {
+      if (!before.has(other.before)) before.set(other.before, []);
+      before.get(other.before).push({ ...rows[other.row], scenario: other.scenario, label: other.label });
+    }
+    return [...rows.flatMap((row) => [...(before.get(row.index) ?? []), row]), ...(before.get(rows.length) ?? [])];
   }
 
   // The whole record of a row; null where it did not fit the page.

@@ -6,6 +6,7 @@ const Explorer = (() => {
     gradient_checkpointing: "Checkpointing", adapter_state: "Adapter", origin: "Made", times: "Times" };
   let rows, columns, facets, table;
   let shown = [];
+  let named = null;
   const write = (changes) => State.write("cases", changes);
 
   // ---- cells
@@ -84,12 +85,14 @@ const Explorer = (() => {
   }
 
   // "rank=8, targets=q_proj #2" of "scenario[rank=8,targets=q_proj] #2".
-  function axesOf(row) {
-    const { scenario } = row;
-    const [, name, round] = row.name.match(/^(.*?)( #\d+)?$/s);
+  function axesOf({ scenario, name: whole }) {
+    const [, name, round] = whole.match(/^(.*?)( #\d+)?$/s);
     const axes = name.startsWith(`${scenario}[`) && name.endsWith("]") ? name.slice(scenario.length + 1, -1) : name;
     return axes.replaceAll(/,(?=[^,=]+=)/g, ", ") + (round ?? "");
   }
+
+  // As the scenario names it that the reader has chosen.
+  const nameOf = (row) => row.names.find((one) => one.scenario === State.get("scenario")) ?? row.names[0];
 
   const caseColumn = () => ({
     field: "name",
@@ -104,10 +107,16 @@ const Explorer = (() => {
       const button = document.createElement("button");
       button.type = "button";
       const axes = document.createElement("span");
-      axes.textContent = axesOf(row);
+      const name = nameOf(row);
+      axes.textContent = axesOf(name);
       const under = document.createElement("span");
       under.className = "under";
-      under.textContent = row.scenario;
+      under.textContent = name.scenario;
+      if (row.names.length > 1) {
+        const others = row.names.filter((one) => one !== name);
+        under.textContent += `, also ${others.length === 1 ? others[0].scenario : `${others.length} others`}`;
+        under.title = others.map((one) => one.name).join("\n");
+      }
       button.append(axes, under);
       if (row.status !== "ok") {
         const status = document.createElement("span");
@@ -135,14 +144,17 @@ const Explorer = (() => {
     return (row) =>
       words.every((word) => row.text.includes(word)) &&
       (keys === null || keys.has(row.id.split("~")[0])) &&
-      wanted.every(([name, value]) => String(row[name]) === value);
+      wanted.every(([name, value]) => (name === "scenario" ? row.names.some((one) => one.scenario === value) : String(row[name]) === value));
   }
 
   function buildFacets() {
     const place = document.getElementById("facets");
     for (const name of facets) {
       const counts = new Map();
-      for (const row of rows) if (row[name] !== null) counts.set(row[name], (counts.get(row[name]) ?? 0) + 1);
+      for (const row of rows) {
+        const values = name === "scenario" ? new Set(row.names.map((one) => one.scenario)) : [row[name]];
+        for (const value of values) if (value !== null) counts.set(value, (counts.get(value) ?? 0) + 1);
+      }
       if (counts.size < 2) continue;
       const label = document.createElement("label");
       const select = document.createElement("select");
@@ -176,6 +188,11 @@ const Explorer = (() => {
     const test = matches();
     shown = rows.filter(test);
     table.setFilter(test);
+    // Names follow the scenario, and cells that were drawn stay as they are.
+    if (State.get("scenario") !== named) {
+      named = State.get("scenario");
+      table.redraw(true);
+    }
     showFilters();
     showCount();
   }

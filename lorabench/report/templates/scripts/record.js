@@ -64,11 +64,13 @@ const RecordView = (() => {
     }
     if (record === null) {
       body.append(element("p", { className: "capped" }, "This record did not fit the page whole. This is what the table knows of it; the results file has the rest."));
-      const { text, place, index, label, ...known } = row;
+      const { text, place, index, label, names, ...known } = row;
       body.append(tree(Object.fromEntries(Object.entries(known).filter(([, value]) => value !== null))));
       return body;
     }
-    const parts = Object.fromEntries(Object.entries(record).filter(([, value]) => isPlain(value) || Array.isArray(value)));
+    const { also, ...rest } = record;
+    if (also?.length) rest.also = also.map((other) => other.name);
+    const parts = Object.fromEntries(Object.entries(rest).filter(([, value]) => isPlain(value) || Array.isArray(value)));
     body.append(section("identity", parts, true));
     if (record.observations?.attribution) record = attributed(record, body);
     for (const name of order) {
