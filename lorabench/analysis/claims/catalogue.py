@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from lorabench.analysis.claims.adapter_latency import MERGED_ADDS_NONE, UNMERGED_ADDS_LATENCY
 from lorabench.analysis.claims.caching import CACHE_CONFLICTS_WITH_CHECKPOINTING
-from lorabench.analysis.claims.checkpointing import CHECKPOINTING_CUTS_DYNAMIC, CHECKPOINTING_RUNS_FORWARD_TWICE
+from lorabench.analysis.claims.checkpointing import CHECKPOINTING_CUTS_DYNAMIC
 from lorabench.analysis.claims.checkpoints import ADAPTER_ONLY_CHECKPOINT, ADAPTER_RESTORES
 from lorabench.analysis.claims.claim import Claim
 from lorabench.analysis.claims.disabling import ADAPTERS_DISABLE
@@ -19,6 +19,7 @@ from lorabench.analysis.claims.merging import MERGE_AND_UNLOAD, MERGE_FOLLOWS_MO
 from lorabench.analysis.claims.preparation import INT8_PREPARATION
 from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC, INT8_SCHEMES
 from lorabench.analysis.claims.ranks import RANK_SETS_WIDTH
+from lorabench.analysis.claims.recomputation import CHECKPOINTING_RUNS_FORWARD_TWICE
 from lorabench.analysis.claims.side_by_side import ADAPTERS_LIVE_SIDE_BY_SIDE, ADAPTERS_SWITCH
 from lorabench.analysis.claims.targets import TARGET_MODULES
 from lorabench.analysis.claims.trained import BIAS_MODES, TASK_TYPES
