@@ -83,10 +83,11 @@ def ab(
         raise InputError("--force: say which file with --out")
     target = resolve_device(device)
     scenarios, cases = load_cases(paths, target.device.type, model, overrides, select)
-    refuse_overwriting(scenario_files(paths, scenarios), {"--out": out, "--junit": junit, "--markdown": markdown})
+    pythons: dict[Side, str] = {"base": base, "head": head}
+    read = [*scenario_files(paths, scenarios), *((f"--{side}", Path(python)) for side, python in pythons.items())]
+    refuse_overwriting(read, {"--out": out, "--junit": junit, "--markdown": markdown})
     refuse_unwritable(junit, markdown)
     options = Options(Rules(alpha, floor, pairs), budget_s, ahead, seed)
-    pythons: dict[Side, str] = {"base": base, "head": head}
     with results_file(out, f"ab-{target.device.type}") as path:
         comparison = _run(cases, pythons, target, options, path, force, as_json, quiet, trust_remote_code)
     # The verdict comes first: it is not lost where a file cannot be written, nor a file where nobody reads stdout.

@@ -74,3 +74,15 @@ def test_missing_folders_of_files_are_made(measured):
         compare(junit=Path("a/b/out.xml"))
     assert (ended.value.exit_code, len(measured)) == (1, 1)
     assert Path("a/b/out.xml").exists()
+
+
+@pytest.mark.parametrize("side", ["base", "head"])
+@pytest.mark.parametrize("option", ["out", "junit", "markdown"])
+def test_the_interpreters_are_not_overwritten(measured, side, option):
+    # As an environment has it: a link.
+    Path("python3").touch()
+    Path("environment").symlink_to("python3")
+    pythons = {"base": "other", "head": "other", side: "environment"}
+    with pytest.raises(InputError, match=f"--{side} and --{option}: both are python3: name two files"):
+        ab([Path("tiny.yaml")], **pythons, device="cpu", **{option: Path("python3")}, force=option == "out")
+    assert measured == []
