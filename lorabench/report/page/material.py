@@ -111,6 +111,8 @@ def in_each_scenario(entries: Sequence[Entry]) -> list[Entry]:
     """``entries`` in reading order, under the name of each scenario that asks for their case."""
     from lorabench.report.terminal import reading_order
 
+    if not any(entry.record.also for entry in entries):
+        return list(entries)
     named = [replace(entry, record=record) for entry in entries for record in entry.record.in_each_scenario()]
     repeated = {(entry.committed, _table(entry.record)) for entry in named if entry.record.repeat}
     named = [replace(entry, repeated=(entry.committed, _table(entry.record)) in repeated) for entry in named]
