@@ -45,7 +45,8 @@ def show(
     for record in records:
         data = record.to_dict()
         environment = found.environments[record.environment].to_dict()
-        print_details(console, {**data, "environment": environment})
+        names = [other.name for other in record.also]
+        print_details(console, {**data, "also": names, "environment": environment})
         print_line(console)
 
 

@@ -226,6 +226,7 @@ def test_show_has_a_case_in_each_scenario_that_asks_for_it(cli, tmp_path, enviro
     assert "varied: sequence_length" in headings[0]
     shown = json.loads(cli("show", path, "lengths[sequence_length=512]", "--json").stdout)
     assert shown == json.loads(json.dumps(record.to_dict()))
+    assert 'also: ["lengths[sequence_length=512]"]' in cli("show", path, record.key).stdout
     assert_refused(cli("show", path, "lengths[sequence_length=51]"), "lengths[sequence_length=512]")
 
 
