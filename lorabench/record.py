@@ -5,6 +5,7 @@ Bytes are integers named ``*_bytes``, times are floats named ``*_s``; nothing is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -106,11 +107,15 @@ class RecordDevice:
 
 @dataclass(frozen=True)
 class AlsoIn:
-    """A further scenario that asks for the case of a record, which runs once: its name there, and what is varied."""
+    """A further scenario that asks for the case of a record, which runs once: its name there, and what is varied.
+
+    ``settings`` are those that are others there, whole; none of them matters to what is measured.
+    """
 
     scenario: str
     name: str
     axes: tuple[tuple[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,33 +155,65 @@ class Record:
         return (self.key, self.device.name, self.seed, self.repeat, self.group)
 
     @property
-    def names(self) -> tuple[AlsoIn, ...]:
+    def names(self) -> tuple[str, ...]:
         """All names of the case, its own first."""
-        return (AlsoIn(self.scenario, self.name, tuple((axis, value) for axis, value in self.case["axes"])), *self.also)
-
-    def known_as(self, names: Iterable[AlsoIn]) -> Record:
-        """The record with those of ``names`` in ``also`` that it lacks."""
-        known = {name.name: name for name in self.names}
-        more = {name.name: name for name in names if name.name not in known}
-        return replace(self, also=(*self.also, *more.values())) if more else self
+        return (self.name, *(other.name for other in self.also))
 
     def in_each_scenario(self) -> tuple[Record, ...]:
-        """The record as each scenario names it that asks for its case, the one that came up first before the others."""
-        others = (
-            replace(
-                self,
-                name=other.name,
-                scenario=other.scenario,
-                case={**self.case, "scenario": other.scenario, "axes": other.axes},
-            )
-            for other in self.also
+        """The record as each scenario has it that asks for its case, once in each, its own first."""
+        if not self.also:
+            return (self,)
+        cases = {self.scenario: (self.name, self.case)}
+        for other in self.also:
+            case = {**self.case, **other.settings, "scenario": other.scenario, "axes": other.axes}
+            cases.setdefault(other.scenario, (other.name, case))
+        views = (
+            replace(self, name=name, scenario=scenario, case=case, also=()) for scenario, (name, case) in cases.items()
         )
-        return (self, *others)
+        return tuple(view.known_as(cases.values()) for view in views)
+
+    def known_as(self, named: Iterable[tuple[str, Mapping[str, Any]]]) -> Record:
+        """The record with what ``named`` adds to ``also``: names of its case with the case's plain data.
+
+        A scenario that the record has a name of keeps that one.
+        """
+        known = {self.scenario, *(other.scenario for other in self.also)}
+        more: dict[str, AlsoIn] = {}
+        for name, case in named:
+            if case["scenario"] not in known:
+                more.setdefault(case["scenario"], _also_in(name, case, self.case))
+        return replace(self, also=(*self.also, *more.values())) if more else self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with ``tokens_per_s`` inside ``latency`` as DESIGN's schema has it."""
-        data = asdict(self)
-        tokens_per_s = data.pop("tokens_per_s")
-        if tokens_per_s is not None:
-            data["latency"] = {**data["latency"], "tokens_per_s": tokens_per_s}
-        return data
+        """Plain data for JSON, as a line of a results file has it."""
+        return as_line(asdict(self))
+
+
+def as_line(data: dict[str, Any]) -> dict[str, Any]:
+    """``data``, a record's fields as plain data, as DESIGN's schema has it: ``tokens_per_s`` inside ``latency``.
+
+    Most cases are of one scenario: their lines have no ``also``.
+    """
+    tokens_per_s = data.pop("tokens_per_s")
+    if tokens_per_s is not None:
+        data["latency"] = {**data["latency"], "tokens_per_s": tokens_per_s}
+    if not data["also"]:
+        del data["also"]
+    return data
+
+
+# They name or schedule a case, or are the record's own.
+_NOT_SETTINGS = frozenset({"scenario", "axes", "measure", "group", "seed"})
+
+
+def _also_in(name: str, case: Mapping[str, Any], ran: Mapping[str, Any]) -> AlsoIn:
+    """How the record of the case ``ran`` keeps what another scenario has as ``case``."""
+    settings = {
+        key: value for key, value in case.items() if key not in _NOT_SETTINGS and _text(value) != _text(ran.get(key))
+    }
+    return AlsoIn(case["scenario"], name, tuple((axis, value) for axis, value in case["axes"]), settings)
+
+
+def _text(value: Any) -> str:
+    # A list that was a tuple is the same setting.
+    return json.dumps(value, sort_keys=True)

@@ -53,7 +53,11 @@ class Results:
         for record in self.records:
             what = (record.identity, record.source)
             earlier = latest.get(what)
-            latest[what] = record if earlier is None else record.known_as(earlier.names)
+            latest[what] = (
+                record
+                if earlier is None
+                else record.known_as((named.name, named.case) for named in earlier.in_each_scenario())
+            )
         return list(latest.values())
 
     def finished(self) -> set[Identity]:
@@ -143,6 +147,8 @@ def _record(data: Mapping[str, Any], encode: Encode) -> Record:
         data = {**data, "latency": others, "tokens_per_s": latency["tokens_per_s"]}
     record = _validated(_RECORD, data, encode)
     _validated(_CASE, record.case, encode, "case")
+    for named in record.in_each_scenario()[1:]:
+        _validated(_CASE, named.case, _to_json, "also")
     return record
 
 

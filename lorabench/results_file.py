@@ -139,7 +139,8 @@ class ResultsFile:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         again = "go on with --resume" if self._resumable else "start again with another --out"
         remedy = f"make room and {again}" if full else f"{again} once this is mended"
-        kept = f"the {self.records} records written before are kept; {remedy}"
+        before = len(self.earlier.records) + self.records
+        kept = f"the {before} records written before are kept; {remedy}"
         return f"{self.path}: cannot be written: {error.strerror}; {kept}"
 
     def close(self) -> None:

@@ -24,10 +24,10 @@ Outcome = Literal["agrees", "differs in its condition", "differs", "not tested"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """One claim on the ``cases`` that ``scope``'s measured records and the predicted ones have in common.
+    """One claim on the cases that ``scope``'s measured records and the predicted ones have in common.
 
-    ``measured`` and ``predicted`` are findings of these cases alone, before Holm's correction; that of all measured
-    records may be another.
+    ``cases`` counts those that either finding rests on. ``measured`` and ``predicted`` are findings of the shared cases
+    alone, before Holm's correction; that of all measured records may be another.
     """
 
     claim: Claim
@@ -58,10 +58,15 @@ def agreements(evidence: Sequence[Evidence], claims: Iterable[Claim]) -> list[Ag
     }
     about_bytes = [claim for claim in claims if claim.id in BYTE_CLAIMS]
     return [
-        Agreement(claim, scope, len({record.key for record in real.records}), claim.test(real), claim.test(told))
+        _agreement(claim, scope, real, told)
         for scope, real, told in _both_sides(evidence, predicted)
         for claim in about_bytes
     ]
+
+
+def _agreement(claim: Claim, scope: Scope, real: Evidence, told: Evidence) -> Agreement:
+    measured, predicted = claim.test(real), claim.test(told)
+    return Agreement(claim, scope, len({*measured.evidence, *predicted.evidence}), measured, predicted)
 
 
 def _both_sides(

@@ -148,11 +148,12 @@ def compare(base: Results, head: Results) -> Comparison:
 
 
 def changed_settings(record: Record, others: Sequence[Record]) -> str | None:
-    """In what a record of ``others`` with the same name has other settings; None where no such record differs.
+    """In what a record of ``others`` with a name in common has other settings; None where no such record differs.
 
     The key follows the settings: a scenario that was edited leaves cases of one name under two keys.
     """
-    namesake = next((other for other in others if other.name == record.name and other.key != record.key), None)
+    names = set(record.names)
+    namesake = next((other for other in others if names & {*other.names} and other.key != record.key), None)
     if namesake is None:
         return None
     before, after = _settings(record), _settings(namesake)

@@ -52,14 +52,10 @@ def show(
 
 def _matching(records: Sequence[Record], key: str, results: Path) -> list[Record]:
     """The records of one key or name; several where seeds, repeats or devices differ."""
-    matching = [
-        record
-        for record in records
-        if any(name.name == key for name in record.names) or (key and record.key.startswith(key))
-    ]
+    matching = [record for record in records if key in record.names or (key and record.key.startswith(key))]
     if len({record.key for record in matching}) == 1:
         return matching
     if matching:
         raise InputError(f"{results}: {key!r} fits records of several keys: give more of one")
-    hint = did_you_mean(key, [name.name for record in records for name in record.names])
+    hint = did_you_mean(key, [name for record in records for name in record.names])
     raise InputError(f"{results}: no record has the key or the name {key!r}{hint}")

@@ -20,9 +20,9 @@ MISSING = "export: pytest-benchmark, whose own statistics the file has, is not i
 def export(records: Sequence[Record], environments: Mapping[str, Environment]) -> tuple[dict[str, Any], list[str]]:
     """What ``pytest --benchmark-json`` would have written, and in a line each what was left out.
 
-    One benchmark for each timed phase of each record, named ``CASE::PHASE``, grouped by scenario and phase; its
-    statistics are those of ``pytest_benchmark.stats.Stats`` over the samples, in seconds. ``extra_info`` has what
-    pytest-benchmark knows nothing of: bytes, device, versions, the interval of the median.
+    One benchmark for each timed phase of each record, named ``CASE::PHASE``, grouped by scenario and phase, in each
+    scenario that asks for the case; its statistics are those of ``pytest_benchmark.stats.Stats`` over the samples, in
+    seconds. ``extra_info`` has what pytest-benchmark knows nothing of: bytes, device, versions, the median's interval.
 
     Raises:
         InputError: pytest-benchmark is not installed, or no record has samples.
@@ -31,7 +31,9 @@ def export(records: Sequence[Record], environments: Mapping[str, Environment]) -
         from pytest_benchmark import __version__ as version
     except ImportError:
         raise InputError(MISSING) from None
-    sound = [record for record in in_order(records) if record.status == "ok" and record.latency]
+    timed = (record for record in records if record.status == "ok" and record.latency)
+    # A dashboard's curve of a scenario goes on where another one ran the case for it.
+    sound = in_order(named for record in timed for named in record.in_each_scenario())
     if not sound:
         raise InputError("export: no record has samples of time: a prediction knows bytes alone")
     names = _names(sound)

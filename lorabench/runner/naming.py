@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from lorabench.case import Case
-from lorabench.record import AlsoIn, Record
+from lorabench.record import Record
 
 Asked = tuple[str, int, str | None]
+Named = tuple[str, dict[str, Any]]
 
 
 class Naming:
     """The names that ``cases`` have for each thing that is measured."""
 
     def __init__(self, cases: Iterable[Case]) -> None:
-        self._names: dict[Asked, dict[str, AlsoIn]] = {}
+        self._asked: dict[Asked, list[Case]] = {}
         for case in cases:
-            names = self._names.setdefault((case.key, case.seed, case.group), {})
-            # As it is read from a file, where there are no tuples.
-            axes = tuple((axis, json.loads(json.dumps(value))) for axis, value in case.axes)
-            names.setdefault(case.name, AlsoIn(case.scenario, case.name, axes))
+            self._asked.setdefault((case.key, case.seed, case.group), []).append(case)
 
     def named(self, record: Record) -> Record:
-        """``record`` with all names that the cases have for it."""
-        return record.known_as(self._names.get((record.key, record.seed, record.group), {}).values())
+        """``record`` with all scenarios in ``also`` whose cases it is of."""
+        return record.known_as(_named(case) for case in self._asked.get((record.key, record.seed, record.group), ()))
+
+
+def _named(case: Case) -> Named:
+    # As it is read from a file, where there are no tuples.
+    return case.name, json.loads(json.dumps(case.to_dict()))

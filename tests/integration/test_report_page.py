@@ -148,10 +148,15 @@ def choose(page: Page, name: str, value: str) -> None:
     page.locator(f"#filters [name='{name}']").select_option(value)
 
 
-def cases(page: Page) -> set[tuple[str, ...]]:
-    """Of the rows, what stands in the first column: the case's axes, and what is below."""
-    buttons = page.locator(".tabulator-row button").all()
-    return {tuple(part.inner_text() for part in button.locator(":scope > span").all()) for button in buttons}
+def wait_for_cases(page: Page, expected: list[str]) -> None:
+    """Until the first column has these rows: each case's axes, and what is below."""
+    page.wait_for_function(
+        """expected => {
+          const text = (one) => [...one.querySelectorAll(":scope > span")].map((span) => span.textContent).join(" ");
+          return [...document.querySelectorAll(".tabulator-row button")].map(text).join() === expected.join();
+        }""",
+        arg=expected,
+    )
 
 
 def wait_for_address(page: Page, fragment: str) -> None:
@@ -441,17 +446,22 @@ def test_a_case_that_scenarios_share_is_found_in_each(browser, tmp_path, environ
     assert page.locator("#filters [name='scenario'] option").all_inner_texts() == ["all", "lengths (1)", "ranks (3)"]
     choose(page, "scenario", "ranks")
     assert page.locator("#count").inner_text() == "3 records"
-    # Under the name that it has there.
-    assert cases(page) == {
-        ("adapter.rank=4", "ranks"),
-        ("adapter.rank=8", "ranks, also lengths"),
-        ("adapter.rank=16", "ranks"),
-    }
+    # Under the name and in the place that it has there.
+    wait_for_cases(page, ["adapter.rank=4 ranks", "adapter.rank=8 ranks, also lengths", "adapter.rank=16 ranks"])
+    sort_by(page, "name")
+    assert page.locator(".tabulator-row button > span:first-child").all_inner_texts()[1] == "adapter.rank=8"
+    page.locator(".tabulator-row button", has_text="adapter.rank=8").click()
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("h2").inner_text() == "ranks[adapter.rank=8]"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="detached")
     choose(page, "scenario", "lengths")
     assert page.locator("#count").inner_text() == "1 of 3 records"
-    assert cases(page) == {("sequence_length=512", "lengths, also ranks")}
+    wait_for_cases(page, ["sequence_length=512 lengths, also ranks"])
     page.fill("#filters [name='q']", "adapter.rank=8")
     assert page.locator("#count").inner_text() == "1 of 3 records"
+    choose(page, "scenario", "")
+    wait_for_cases(page, ["sequence_length=512 lengths, also ranks"])
     page.locator("#charts").scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)
     assert page.locator("#chart-scenario option").all_inner_texts() == ["lengths (1)", "ranks (3)"]

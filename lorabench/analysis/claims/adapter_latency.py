@@ -86,7 +86,8 @@ UNMERGED_ADDS_LATENCY = Claim(
     hypothesis="Beside the base's weights, LoRA layers make both prefill and decoding slower.",
     method="Base and unmerged model run in one process, in turn, on the same weights; the ratio of their times, round "
     "by round (trimmed geometric mean with Student's interval), for prefill and decode apart, by batch, rank, targets "
-    "and dtype. A comparison counts as slower when the interval lies above 1.",
+    "and dtype. A comparison counts as slower when the interval lies above 1; where not all do, when that is left "
+    "after Holm's correction over all of them.",
     refuted_by=f"Intervals below 1, or times that are equal within {MARGIN:.0%} by two one-sided tests.",
     threshold=1.0,
     threshold_text="every interval lies above 1",
@@ -188,8 +189,8 @@ MERGED_ADDS_NONE = Claim(
     hypothesis="A merged model runs as fast as its base, and can be saved and loaded as new weights.",
     method="Base and merged model run in one process, in turn; the ratio of their times, round by round (trimmed "
     "geometric mean with Student's interval), and two one-sided tests on the logarithms, for prefill and decode in "
-    "dense dtypes. The merged model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 lose "
-    "in merging is told.",
+    "dense dtypes. Where comparisons come out differently, what is left after Holm's correction over them counts. The "
+    "merged model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 lose in merging is told.",
     refuted_by=f"Times that are more than {MARGIN:.0%} above the base's for certain, or merged weights that do not "
     "come back from a file.",
     threshold=1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -132,8 +133,18 @@ def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str])
             "outcome": words[one.outcome],
             "unstable": one.unstable,
         }
-        for one, name in zip(settled, labels([one.other for one in settled]), strict=True)
+        for one, name in zip(settled, _names(settled), strict=True)
     )
+
+
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    """A name for each; one case may have been timed in turn for several scenarios, which are named then."""
+    names = labels([one.other for one in comparisons])
+    times = Counter((name, one.phase) for name, one in zip(names, comparisons, strict=True))
+    return [
+        f"{name} ({one.other.scenario})" if times[name, one.phase] > 1 else name
+        for name, one in zip(names, comparisons, strict=True)
+    ]
 
 
 def compared_keys(comparisons: Sequence[Comparison]) -> tuple[str, ...]:

@@ -115,7 +115,9 @@ def make_baseline(results: Results, records: Sequence[Record], before: Baseline 
         environments[environment.id] = environment
         slim = slim_record(record, environment.id)
         earlier = old.get((record.identity, record.source))
-        if earlier and _text(earlier) == _text(replace(slim, started_at=earlier.started_at, wall_s=earlier.wall_s)):
+        if earlier and _text(earlier) == _text(
+            replace(slim, started_at=earlier.started_at, wall_s=earlier.wall_s, also=earlier.also)
+        ):
             slim = earlier
         made[record.identity, record.source] = slim
     return Baseline(tuple(sorted(made.values(), key=_order)), environments, before.tolerances if before else ())

@@ -36,7 +36,7 @@ class Tolerance:
     def covers(self, metric: str, *records: Record) -> bool:
         """Whether it is for this number of any of ``records``, which are one case."""
         return fits(self.metric, metric) and any(
-            self.case == record.key or fits(self.case, record.name) for record in records
+            self.case == record.key or any(fits(self.case, name) for name in record.names) for record in records
         )
 
 

@@ -124,7 +124,7 @@ def _charts(comparison: Comparison) -> str:
 
 def _chart_data(comparison: Comparison, *, sampled: bool) -> dict[str, Any]:
     groups = []
-    for block in blocks(comparison):
+    for block in blocks(comparison, everywhere=True):
         cases: dict[int, Row] = {}
         for row in block.rows:
             # The numbers of an invalid case are of something else than its name says.

@@ -9,7 +9,7 @@ from itertools import groupby
 from lorabench.analysis.comparison import EXACT, Comparison, Direction, Metric, Pair
 from lorabench.record import Record
 from lorabench.report.page.quantities import ABSENT, number, quantity
-from lorabench.report.terminal import in_order, labels, mib, milliseconds, signs
+from lorabench.report.terminal import labels, mib, milliseconds, reading_order, signs
 from lorabench.wording import counted, days, one_line
 
 TIMES_LEGEND = (
@@ -53,15 +53,19 @@ def urgency(row: Row) -> tuple[int, bool, float]:
     return kind, row.direction != "more", -row.weight
 
 
-def blocks(comparison: Comparison) -> list[Block]:
-    """By scenario and device of the head, in reading order."""
-    pairs = {id(pair.head): pair for pair in comparison.pairs}
-    ordered = [pairs[id(record)] for record in in_order(pair.head for pair in comparison.pairs)]
+def blocks(comparison: Comparison, *, everywhere: bool = False) -> list[Block]:
+    """By scenario and device of the head, in reading order; a case once, or ``everywhere`` that it is asked for."""
+    named = [
+        (record, pair)
+        for pair in comparison.pairs
+        for record in (pair.head.in_each_scenario() if everywhere else (pair.head,))
+    ]
+    ordered = sorted(named, key=lambda one: reading_order(one[0]))
     found = []
-    for (scenario, device), members in groupby(ordered, key=lambda one: (one.head.scenario, one.head.device.name)):
+    for (scenario, device), members in groupby(ordered, key=lambda one: (one[0].scenario, one[0].device.name)):
         group = list(members)
-        names = labels([pair.head for pair in group])
-        rows = [row for pair, name in zip(group, names, strict=True) for row in rows_of(pair, name)]
+        names = labels([record for record, _ in group])
+        rows = [row for (_, pair), name in zip(group, names, strict=True) for row in rows_of(pair, name)]
         found.append(Block(one_line(f"{scenario} on {device}"), tuple(rows)))
     return found
 

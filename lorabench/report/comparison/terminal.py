@@ -34,7 +34,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for note in comparison.notes:
         print_line(console, Text(one_line(f"differs: {note}"), style="yellow"))
     print_line(console)
-    for block in blocks(comparison):
+    for block in blocks(comparison, everywhere=True):
         _print_block(console, block)
     for where, records, others in (
         ("base", comparison.only_base, comparison.only_head),

@@ -82,7 +82,8 @@ def headline(outcome: Outcome, decision: Decision) -> str:
     if outcome.kind == "not ok" and head is not None:
         return _ending(head)
     if outcome.head is None:
-        namesakes = [one.record for one in decision.of_kind("new") if one.record.name == outcome.record.name]
+        names = set(outcome.record.names)
+        namesakes = [one.record for one in decision.of_kind("new") if names & {*one.record.names}]
         changed = changed_settings(namesakes[0], [outcome.record]) if namesakes else None
         return f"the baseline has it, the results do not{_told_settings(changed)}"
     if outcome.base is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from lorabench.analysis.columns import COLUMNS, COUNT, FLAG, NUMBER
-from lorabench.record import Record
+from lorabench.record import Record, as_line
 from lorabench.report.page.material import Entry, Material, device_label, in_each_scenario
 from lorabench.report.page.quantities import heading, is_bytes, is_seconds
 
@@ -123,7 +123,7 @@ def _also(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     waiting: list[dict[str, Any]] = []
     for entry in in_each_scenario(entries):
         row = index[entry.id]
-        if entry.record.name == entries[row].record.name:
+        if entry.record.scenario == entries[row].record.scenario:
             for other in waiting:
                 other["before"] = row
             waiting = []
@@ -158,7 +158,7 @@ def _details(
     total_bytes = 0
     for start in range(0, len(order), _CHUNK):
         members = order[start : start + _CHUNK]
-        chunk = packed([_plain(entries[index].record) for index in members])
+        chunk = packed([as_line(_RECORD.dump_python(entries[index].record, mode="json")) for index in members])
         total_bytes += len(chunk)
         if total_bytes > most_bytes:
             break
@@ -166,15 +166,6 @@ def _details(
             places[index] = (len(chunks), position)
         chunks.append(chunk)
     return tuple(chunks), tuple(places)
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    """As :meth:`Record.to_dict`."""
-    data: dict[str, Any] = _RECORD.dump_python(record, mode="json")
-    tokens_per_s = data.pop("tokens_per_s")
-    if tokens_per_s is not None:
-        data["latency"] = {**data["latency"], "tokens_per_s": tokens_per_s}
-    return data
 
 
 def _columns(table: pd.DataFrame, entries: Sequence[Entry]) -> dict[str, tuple[dict[str, Any], list[Any]]]:

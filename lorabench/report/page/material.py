@@ -93,7 +93,7 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
     entries: list[Entry] = []
     times: Counter[str] = Counter()
     for committed, members in records.items():
-        repeated = {_table(record) for record in members if record.repeat}
+        repeated = {_table(named) for record in members if record.repeat for named in record.in_each_scenario()}
         for record in in_order(Results(environments, members).latest()):
             times[record.key] += 1
             suffix = f"~{times[record.key]}" if times[record.key] > 1 else ""

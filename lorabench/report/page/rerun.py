@@ -47,8 +47,9 @@ def ran(entries: Iterable[Entry]) -> Ran:
     for entry in entries:
         record = entry.record
         place = (entry.committed, record.source, record.device.name, record.key)
-        scenario = _MOVED.get((record.scenario, record.case["model"]), record.scenario)
-        found.setdefault(place, set()).add(scenario)
+        found.setdefault(place, set()).update(
+            _MOVED.get((named.scenario, named.case["model"]), named.scenario) for named in record.in_each_scenario()
+        )
     return found
 
 

@@ -29,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class View:
-    """``when`` has the days of the records that were made here, or of all.
+    """``when`` has the days of the records that were made here, or of all. ``predicted`` and ``with_times`` are counts.
 
     ``panels_left_out`` scenarios have no figure, and ``panels_left_out_on`` says how many on which device. Where
     records are of ``several`` devices, what sums up their numbers has a part for each.
@@ -52,6 +52,8 @@ class View:
     several: bool
     cases: int
     committed: int
+    predicted: int
+    with_times: int
     timed: tuple[Timed, ...]
     when: str | None
 
@@ -78,6 +80,8 @@ def view(material: Material) -> View:
         several=several,
         cases=len({entry.record.key for entry in material.entries}),
         committed=sum(entry.committed for entry in material.entries),
+        predicted=sum(entry.record.source == "predicted" for entry in material.entries),
+        with_times=sum(bool(entry.record.latency) for entry in material.entries),
         timed=_timed(material),
         when=_when(material),
     )

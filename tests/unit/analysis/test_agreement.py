@@ -10,7 +10,7 @@ import pytest
 
 from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
 from lorabench.analysis.claims.claim import Claim, Finding, Scope
-from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.evidence import Evidence, keys
 from lorabench.analysis.claims.timing import in_rounds
 from lorabench.record import Memory, RecordDevice
 
@@ -29,7 +29,7 @@ def dynamic_is_small(evidence: Evidence) -> Finding:
         return Finding("not tested", "")
     largest = max((one.memory.dynamic_bytes or 0) if one.memory else 0 for one in evidence.records)
     verdict: Any = "supported" if largest < 100 else "refuted"
-    return Finding(verdict, "", effect=largest, n=len(evidence.records))
+    return Finding(verdict, "", effect=largest, n=len(evidence.records), evidence=keys(evidence.records))
 
 
 @pytest.fixture
@@ -113,7 +113,12 @@ def test_predicted_bytes_come_with_the_measured_times_and_every_repeat(sides):
     def needs_times(evidence: Evidence) -> Finding:
         timed = [one for one in evidence.records if "step" in one.latency and one.group == "g"]
         held = {one.memory.dynamic_bytes for one in evidence.records if one.memory}
-        return Finding("supported", str(sorted((one.source, one.repeat) for one in timed)), effect=sum(held))  # type: ignore[arg-type]
+        return Finding(
+            "supported",
+            str(sorted((one.source, one.repeat) for one in timed)),
+            effect=sum(held),
+            evidence=keys(evidence.records),
+        )  # type: ignore[arg-type]
 
     measured, predicted = sides({1: 10}, {1: 20})
     [record] = measured.records

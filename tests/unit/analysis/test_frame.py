@@ -95,6 +95,7 @@ def test_a_scenario_is_loaded_with_the_cases_that_others_ran_for_it(write_result
     table = lorabench.load(path, scenario="lengths")
     assert table["name"].tolist() == ["lengths[sequence_length=512]", "lengths"]
     assert table["sequence_length"].tolist() == [512, 64]
+    assert table["also"].iloc[0] == "ranks[adapter.rank=4]"
     assert lorabench.load(path, scenario="ranks")["name"].tolist() == ["ranks[adapter.rank=4]"]
     with pytest.raises(InputError, match=r"no record is of the scenario 'length' \(did you mean 'lengths'\?\)"):
         lorabench.load(path, scenario="length")

@@ -14,7 +14,7 @@ from lorabench.analysis.gate.comparison import TIME_FLOOR
 from lorabench.analysis.gate.tolerances import Tolerance
 from lorabench.case import Adapter, Case
 from lorabench.environment import Environment, EnvironmentDevice
-from lorabench.record import Memory, PhaseMemory, Record, RecordDevice, RecordError, Timing
+from lorabench.record import AlsoIn, Memory, PhaseMemory, Record, RecordDevice, RecordError, Timing
 
 H100 = EnvironmentDevice("fake", "NVIDIA H100 80GB HBM3", 85_520_809_984)
 VERSIONS = {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2", "bitsandbytes": "0.50.2"}
@@ -201,6 +201,13 @@ def test_a_tolerance_covers_both_directions_and_the_last_one_counts():
         head = record(memory=whole(peak=1500 + difference))
         assert gate([record()], [head], STRICT, (general, exact)).exit_code == code
         assert gate([record()], [head], STRICT, (exact, general)).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["lengths[sequence_length=512]", "lengths[*"])
+def test_a_tolerance_may_name_a_case_as_any_scenario_does(name):
+    also = (AlsoIn("lengths", "lengths[sequence_length=512]", (("sequence_length", 512),)),)
+    decision = gate([record()], [record(memory=whole(peak=1600), also=also)], STRICT, [Tolerance("*", 100, name)])
+    assert (decision.exit_code, list(decision.remarks)) == (0, [])
 
 
 def test_a_tolerance_that_covers_no_case_is_told():

@@ -17,7 +17,7 @@ from lorabench.analysis.gate.tolerances import Tolerance, fits, last_covering, p
 from lorabench.case import Adapter
 from lorabench.environment import EnvironmentDevice, Git
 from lorabench.errors import InputError, ResultsError
-from lorabench.record import Memory, Proof
+from lorabench.record import AlsoIn, Memory, Proof
 from lorabench.results import MalformedError, Results, read_results
 
 TOLERANCE = {"type": "tolerance", "metric": "*", "case": "*", "bytes": 512}
@@ -77,6 +77,16 @@ def test_a_prediction_whose_bytes_stayed_keeps_its_line(tmp_path, results):
     write_baseline(path, made(Results(results.environments, later), read_baseline(path)))
     after = path.read_text().splitlines()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False]
+
+
+def test_a_scenario_that_shares_a_case_changes_no_line(tmp_path, results):
+    predictions = [replace(record, source="predicted", latency={}, tokens_per_s=None) for record in results.records]
+    path = tmp_path / "baseline.jsonl"
+    write_baseline(path, made(Results(results.environments, predictions)))
+    before = path.read_bytes()
+    later = [replace(record, also=(AlsoIn("other", "other"),)) for record in predictions]
+    write_baseline(path, made(Results(results.environments, later), read_baseline(path)))
+    assert path.read_bytes() == before
 
 
 def test_other_patch_releases_of_python_change_one_line_only(results):

@@ -10,7 +10,7 @@ import pytest
 from lorabench.analysis.comparison import changed_settings, compare
 from lorabench.case import Adapter
 from lorabench.environment import EnvironmentDevice
-from lorabench.record import Memory, RecordDevice, Timing
+from lorabench.record import AlsoIn, Memory, RecordDevice, Timing
 from lorabench.results import Results
 
 MIB = 2**20
@@ -127,6 +127,11 @@ def test_a_namesake_with_other_settings_is_found(ranked, make_record):
     longer = make_record(case={**case, "sequence_length": 256})
     assert changed_settings(ranked(4), [longer]) == "sequence_length 512 here, 256 there"
     assert changed_settings(ranked(4), [ranked(8)]) is None
+    # Also under a name that another scenario has for one of them.
+    other = make_record(case={**case, "scenario": "lengths", "sequence_length": 256})
+    assert changed_settings(ranked(4), [other]) is None
+    shared = replace(other, also=(AlsoIn("ranks", ranked(4).name, (("adapter.rank", 4),)),))
+    assert changed_settings(ranked(4), [shared]) == "sequence_length 512 here, 256 there"
 
 
 def test_of_a_case_that_ran_twice_the_last_counts(results, ranked):

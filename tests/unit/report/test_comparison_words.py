@@ -11,7 +11,7 @@ import pytest
 
 from lorabench.analysis.comparison import Metric, compare
 from lorabench.errors import InputError
-from lorabench.record import Memory, RecordError, Timing
+from lorabench.record import AlsoIn, Memory, RecordError, Timing
 from lorabench.report.comparison import page
 from lorabench.report.comparison.markdown import markdown
 from lorabench.report.comparison.rows import blocks, change_of, legend, share_of, summary
@@ -181,3 +181,16 @@ def test_a_page_beyond_its_size_goes_without_samples(grown, monkeypatch):
     monkeypatch.setattr(page, "SAMPLE_BYTES", 10)
     assert page.page(grown)
     assert page._chart_data(grown, sampled=False)["groups"][0]["cases"][0]["base"]["times"]["step"]["samples"] == ()
+
+
+def test_a_shared_case_stands_in_each_table_and_counts_once(results, make_record):
+    also = (AlsoIn("lengths", "lengths[sequence_length=512]", (("sequence_length", 512),)),)
+    grown = replace(make_record().memory, peak_allocated_bytes=152 * MIB)
+    comparison = compare(results(make_record()), results(make_record(also=also, memory=grown), path="b.jsonl"))
+    text = told(comparison)
+    assert "ranks on Imaginary CPU" in text
+    assert "lengths on Imaginary CPU" in text
+    assert "1 case in both files: 1 with more bytes" in text
+    assert markdown(comparison).count("peak allocated") == 1
+    groups = page._chart_data(comparison, sampled=True)["groups"]
+    assert [group["title"] for group in groups] == ["lengths on Imaginary CPU", "ranks on Imaginary CPU"]

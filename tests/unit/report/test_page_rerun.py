@@ -16,7 +16,7 @@ from lorabench.analysis.claims import judge
 from lorabench.analysis.claims.claim import Finding, Judgement, Scope, Verdict
 from lorabench.catalog.shipped import SHIPPED
 from lorabench.cli.app import app
-from lorabench.record import RecordDevice
+from lorabench.record import AlsoIn, RecordDevice
 from lorabench.report.page.cards import cards
 from lorabench.report.page.markdown import markdown
 from lorabench.report.page.material import Entry, gather
@@ -93,6 +93,12 @@ def test_a_case_that_scenarios_share_is_run_by_one_of_them(ran_by):
     entries = ran_by(GPU, k1=["attention", "cache", "rank"], k2=["rank"], k3=["rank"], k4=["cache"])
     assert "run scenarios/rank.yaml --out" in command(judged(GPU, "k1", "k2", "k3"), entries)
     assert "run scenarios/cache.yaml scenarios/rank.yaml --out" in command(judged(GPU, "k1", "k2", "k3", "k4"), entries)
+
+
+def test_a_shipped_scenario_that_shares_a_case_with_another_runs_it(ran_by):
+    [entry] = ran_by(GPU, k1=["mine"])
+    entry = replace(entry, record=replace(entry.record, also=(AlsoIn("rank", "rank[adapter.rank=4]"),)))
+    assert "run scenarios/rank.yaml --out" in command(judged(GPU, "k1"), [entry])
 
 
 @pytest.mark.parametrize(("files", "folder"), [(MOST_FILES, False), (MOST_FILES + 1, True)])

@@ -14,7 +14,7 @@ from command_line import lorabench_in
 
 from lorabench.cli.export import export as command
 from lorabench.errors import InputError
-from lorabench.record import Timing
+from lorabench.record import AlsoIn, Timing
 from lorabench.report.pytest_benchmark import export
 
 SAMPLES = (0.010, 0.012, 0.011, 0.013)
@@ -68,6 +68,17 @@ def test_names_are_unique(make_record, environment):
     whole, _ = export(records, {environment.id: environment})
     names = [benchmark["fullname"] for benchmark in whole["benchmarks"]]
     assert len(set(names)) == len(names) == 8
+
+
+def test_a_case_has_a_curve_in_each_scenario_that_asks_for_it(make_record, environment):
+    also = (AlsoIn("lengths", "lengths[sequence_length=512]", (("sequence_length", 512),)),)
+    whole, left_out = export([make_record(also=also)], {environment.id: environment})
+    told = [(one["name"], one["group"], one["params"]) for one in whole["benchmarks"] if "step" in one["name"]]
+    assert told == [
+        ("lengths[sequence_length=512]::step", "lengths step", {"sequence_length": "512"}),
+        ("ranks[adapter.rank=4]::step", "ranks step", {"adapter.rank": "4"}),
+    ]
+    assert left_out == []
 
 
 def test_without_pytest_benchmark_one_line_says_what_to_install(timed, environment, monkeypatch):

@@ -15,12 +15,15 @@ const Data = (() => {
     const rows = packed.id.map((id, index) => {
       const row = { id, index, name: packed.name[index], label: packed.label[index], error: packed.error[index], place: places[index] };
       for (const name of names) row[name] = packed.values[name][index];
-      row.names = [{ scenario: row.scenario, name: row.name }];
       row.text = [row.name, row.also, id, row.device, row.error].join("\n").toLowerCase();
       return row;
     });
-    for (const other of packed.also) rows[other.row].names.push(other);
-    return { rows, listed: listed(rows, packed.also), columns: packed.columns, facets: packed.facets };
+    const all = listed(rows, packed.also);
+    for (const row of rows) row.names = [];
+    all.forEach(({ index, scenario, name }, place) => rows[index].names.push({ scenario, name, place }));
+    // The scenario that it ran for first.
+    for (const row of rows) row.names.sort((one, other) => (other.scenario === row.scenario) - (one.scenario === row.scenario));
+    return { rows, listed: all, columns: packed.columns, facets: packed.facets };
   }
 
   // The rows in reading order, those that several scenarios share under each of them.
@@ -28,7 +31,7 @@ const Data = (() => {
     const before = new Map();
     for (const other of also) {
       if (!before.has(other.before)) before.set(other.before, []);
-      before.get(other.before).push({ ...rows[other.row], scenario: other.scenario, label: other.label });
+      before.get(other.before).push({ ...rows[other.row], scenario: other.scenario, name: other.name, label: other.label });
     }
     return [...rows.flatMap((row) => [...(before.get(row.index) ?? []), row]), ...(before.get(rows.length) ?? [])];
   }

@@ -85,14 +85,12 @@ const Explorer = (() => {
   }
 
   // "rank=8, targets=q_proj #2" of "scenario[rank=8,targets=q_proj] #2".
-  function axesOf({ scenario, name: whole }) {
-    const [, name, round] = whole.match(/^(.*?)( #\d+)?$/s);
+  function axesOf(row) {
+    const { scenario } = row;
+    const [, name, round] = row.name.match(/^(.*?)( #\d+)?$/s);
     const axes = name.startsWith(`${scenario}[`) && name.endsWith("]") ? name.slice(scenario.length + 1, -1) : name;
     return axes.replaceAll(/,(?=[^,=]+=)/g, ", ") + (round ?? "");
   }
-
-  // As the scenario names it that the reader has chosen.
-  const nameOf = (row) => row.names.find((one) => one.scenario === State.get("scenario")) ?? row.names[0];
 
   const caseColumn = () => ({
     field: "name",
@@ -107,13 +105,12 @@ const Explorer = (() => {
       const button = document.createElement("button");
       button.type = "button";
       const axes = document.createElement("span");
-      const name = nameOf(row);
-      axes.textContent = axesOf(name);
+      axes.textContent = axesOf(row);
       const under = document.createElement("span");
       under.className = "under";
-      under.textContent = name.scenario;
+      under.textContent = row.scenario;
       if (row.names.length > 1) {
-        const others = row.names.filter((one) => one !== name);
+        const others = row.names.filter((one) => one.scenario !== row.scenario);
         under.textContent += `, also ${others.length === 1 ? others[0].scenario : `${others.length} others`}`;
         under.title = others.map((one) => one.name).join("\n");
       }
@@ -184,15 +181,24 @@ const Explorer = (() => {
     document.getElementById("clear").hidden = !filtered;
   }
 
+  // A case that several scenarios share has the name and the place that it has in the one that is chosen.
+  function nameRows() {
+    named = State.get("scenario");
+    const places = new Map();
+    for (const row of rows) {
+      const { scenario, name, place } = row.names.find((one) => one.scenario === named) ?? row.names[0];
+      places.set(row, place);
+      Object.assign(row, { scenario, name });
+      if (row.names.length > 1) row.also = row.names.filter((one) => one.scenario !== scenario).map((one) => one.name).join("; ");
+    }
+    table.replaceData([...rows].sort((one, other) => places.get(one) - places.get(other)));
+  }
+
   function filter() {
     const test = matches();
     shown = rows.filter(test);
+    if (State.get("scenario") !== named) nameRows();
     table.setFilter(test);
-    // Names follow the scenario, and cells that were drawn stay as they are.
-    if (State.get("scenario") !== named) {
-      named = State.get("scenario");
-      table.redraw(true);
-    }
     showFilters();
     showCount();
   }

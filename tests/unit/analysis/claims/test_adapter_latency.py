@@ -186,6 +186,16 @@ def test_int8_times_are_told_and_decide_nothing(make_record):
     assert [row["outcome"] for row in finding.rows] == ["within 2%", "within 2%", "slower", "slower"]
 
 
+def test_a_case_that_was_timed_for_two_scenarios_is_named_by_them(make_record):
+    again = [
+        replace(record, scenario="latency", group="latency#1", case={**record.case, "scenario": "latency"})
+        for record in equal(make_record)
+    ]
+    finding = merged(*equal(make_record), *again, life(make_record))
+    names = {row["case"] for row in finding.rows}
+    assert names == {"bf16 (adapter-state)", "bf16 (latency)"}
+
+
 def test_merged_is_inconclusive_where_the_interval_is_wider_than_the_margin(make_record):
     vague = arms(make_record, {"base": (NOISY, NOISY), "merged": (NOISY[::-1], NOISY[::-1])})
     finding = merged(*vague, life(make_record))
