@@ -18,6 +18,7 @@ from lorabench.environment import Environment, EnvironmentDevice
 from lorabench.errors import ResultsError
 from lorabench.record import Record
 from lorabench.results import Results, begins_as_results, read_stream
+from lorabench.wording import counted
 
 Existing = Literal["refuse", "resume", "replace"]
 """What to do about a file that holds something already."""
@@ -140,7 +141,7 @@ class ResultsFile:
         again = "go on with --resume" if self._resumable else "start again with another --out"
         remedy = f"make room and {again}" if full else f"{again} once this is mended"
         before = len(self.earlier.records) + self.records
-        kept = f"the {before} records written before are kept; {remedy}"
+        kept = f"the {counted(before, 'record')} written before {'is' if before == 1 else 'are'} kept; {remedy}"
         return f"{self.path}: cannot be written: {error.strerror}; {kept}"
 
     def close(self) -> None:
