@@ -75,7 +75,9 @@ def _calls(record: Record) -> float | None:
 
 
 def _named(record: Record) -> str:
-    return f"{setup(record)} {setting(record, AXIS)}"
+    is_int8 = setting(record, "quantization") == "int8"
+    threshold = f" at threshold {setting(record, 'int8_threshold'):g}" if is_int8 else ""
+    return f"{setup(record)}{threshold} {setting(record, AXIS)}"
 
 
 def _range(calls: Sequence[float]) -> str:
