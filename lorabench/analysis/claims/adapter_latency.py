@@ -138,11 +138,12 @@ def _test_merged(evidence: Evidence) -> Finding:
         parts = (where and f"no slower {where}", f"saved and loaded again {saving_where}")
         verdict, where = "conditional", "; ".join(filter(None, parts))
     farthest = max((cell.test.ratio for cell in cells), key=lambda ratio: abs(math.log(ratio.value)))
-    same = [cell for cell in cells if cell.outcome == "held"]
+    same, slower = ([cell for cell in cells if cell.outcome == outcome] for outcome in ("held", "failed"))
+    also = f", slower in {len(slower)}" if slower else ""
     return Finding(
         verdict,
         f"Merged took {ranges(cells)} times the base's time in dense dtypes, and was within {MARGIN:.0%} for certain "
-        f"in {len(same)} of {len(cells)} comparisons.{busy_ranges(cells)} Saved and loaded again, {len(kept)} of "
+        f"in {len(same)} of {len(cells)} comparisons{also}.{busy_ranges(cells)} Saved and loaded again, {len(kept)} of "
         f"{len(saved)} merged models gave the same outputs. {_merging(evidence, every)}{instability(cells)}",
         effect=farthest.value,
         ci95=farthest.ci95,

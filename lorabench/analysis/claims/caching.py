@@ -18,7 +18,11 @@ _TIMES = 2.0
 
 
 def _test(evidence: Evidence) -> Finding:
-    pairs = evidence.pairs("use_cache", False, True, {"task": "train"})
+    # Of one process where there are such: losses of two differ more.
+    together = evidence.pairs("use_cache", False, True, {"task": "train"}, in_turn=True)
+    known = {on.key for _, on in together}
+    apart = evidence.pairs("use_cache", False, True, {"task": "train"})
+    pairs = [*together, *(pair for pair in apart if pair[1].key not in known)]
     under = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") in _MODES]
     under = [pair for pair in under if isinstance(observed(pair[1], "training.cache.returned"), bool)]
     broken = [
@@ -56,8 +60,9 @@ def _scatter(evidence: Evidence, off: Record) -> float:
     each process.
     """
     for alike in evidence.series("gradient_checkpointing", {"task": "train", "use_cache": False}):
-        if any(record is off for record in alike):
-            return max((_apart(one, other) or 0.0 for one, other in combinations(alike, 2)), default=0.0)
+        if any(record.key == off.key for record in alike):
+            runs = [off if record.key == off.key else record for record in alike]
+            return max((_apart(one, other) or 0.0 for one, other in combinations(runs, 2)), default=0.0)
     return 0.0
 
 

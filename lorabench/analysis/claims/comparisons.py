@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.claims.conditions import OTHER_CASES, Facts, condition, facts, in_order, labels
-from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
+from lorabench.analysis.claims.evidence import Evidence, keys, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
-from lorabench.analysis.claims.timing import MIN_ROUNDS, in_rounds
+from lorabench.analysis.claims.timing import MIN_ROUNDS, gpu_busy_s, in_rounds
 from lorabench.analysis.statistics import ALPHA, Estimate, holm
 from lorabench.record import Record
 
@@ -51,7 +51,7 @@ class Comparison:
     def busy_ratio(self) -> float | None:
         """How long the GPU had work, ``other / base``: what is left of the ratio without the host. One profiled step
         of each; None without a GPU."""
-        other_s, base_s = (_busy_s(one, self.phase) for one in (self.other, self.base))
+        other_s, base_s = (gpu_busy_s(one, self.phase) for one in (self.other, self.base))
         return other_s / base_s if other_s and base_s else None
 
     @property
@@ -176,13 +176,3 @@ def instability(comparisons: Sequence[Comparison]) -> str:
 
 def _outcome(p_held: float, p_failed: float) -> Outcome:
     return "held" if p_held <= ALPHA else "failed" if p_failed <= ALPHA else "undecided"
-
-
-def _busy_s(record: Record, phase: str) -> float | None:
-    """Seconds in which the GPU had work. Older records have their share of the median alone, cut where it is 1."""
-    known = observed(record, f"launch_bound.{phase}.gpu_busy_s")
-    if isinstance(known, float):
-        return known
-    share = observed(record, f"launch_bound.{phase}.gpu_busy_share")
-    timing = record.latency.get(phase)
-    return share * timing.median_s if isinstance(share, float) and share < 1 and timing is not None else None

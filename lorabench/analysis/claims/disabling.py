@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import Facts, decide, facts, labels
-from lorabench.analysis.claims.evidence import Evidence, keys
+from lorabench.analysis.claims.evidence import Evidence, keys, samples
 from lorabench.analysis.claims.lifecycle import flag, having, is_plain, median_ms, number, span
+from lorabench.analysis.statistics import paired_ratio
 from lorabench.record import Record
 
 
@@ -61,12 +62,9 @@ def _disabled(record: Record) -> list[tuple[Facts, bool]]:
 
 
 def _disabled_time(records: Sequence[Record]) -> str:
-    """Disabled by base forward time: the two take turns in one process, but a case is one process."""
-    ratios = [
-        inside / base
-        for record in records
-        if (inside := median_ms(record, "disabled_forward")) and (base := median_ms(record, "base_forward"))
-    ]
+    """Disabled by base forward time, pair by pair: the two take turns in one process, but a case is one process."""
+    timed = [(samples(record, "disabled_forward"), samples(record, "base_forward")) for record in records]
+    ratios = [paired_ratio(inside, base).value for inside, base in timed if len(inside) == len(base) > 1]
     return f"A forward pass inside took {span(ratios)} times the base's." if ratios else "Its time was not measured."
 
 

@@ -163,7 +163,8 @@ ALPHA_DECOUPLES_RANK = Claim(
     method="A pretrained model is trained on real text at several ranks and one learning rate, with alpha / r, with "
     "alpha = r (no scaling) and with alpha / sqrt(r). Two spreads are taken for each seed: the mean over the steps of "
     "the distance between highest and lowest loss, and the logarithm of largest by smallest norm of scaling x B A. "
-    "Spreads with alpha / r are divided by those without scaling, seed by seed (geometric mean, Student's interval).",
+    "Spreads with alpha / r are divided by those without scaling, seed by seed (geometric mean, Student's interval). "
+    "A run repeats one window of text, which its seed chooses.",
     refuted_by="Ranks that lie further apart with alpha / r than without scaling.",
     threshold=1.0,
     threshold_text="Below 1, interval included, for both spreads: any closer helps, and less than a whole retuning is "

@@ -106,7 +106,7 @@ def _rate_row(one: _Rate) -> dict[str, Any]:
 
 
 def _told_price(evidence: Evidence) -> str:
-    """What preparation adds to static memory, exactly, a model."""
+    """What preparation adds to static and to dynamic memory, a model."""
     sentences: dict[str, str] = {}
     for without, prepared in evidence.pairs("kbit_preparation", False, True, {"task": "train", "quantization": "int8"}):
         static = [one.memory.static_bytes if one.memory else None for one in (without, prepared)]
@@ -115,8 +115,16 @@ def _told_price(evidence: Evidence) -> str:
         shapes, model = shapes_of(prepared), str(setting(prepared, "model"))
         share = "" if shapes is None else _told_share(shapes.weight_bytes("int8", prepared=True), shapes.parameters)
         added = (static[1] or 0) - (static[0] or 0)
-        sentences[model] = f" On {model} it adds {told(added)} to the {told(static[0] or 0)} of static memory{share}."
+        sentences[model] = (
+            f" On {model} it adds {told(added)} to the {told(static[0] or 0)} of static memory{share}"
+            f"{_told_dynamic(without, prepared)}."
+        )
     return "".join(sentences.values())
+
+
+def _told_dynamic(without: Record, prepared: Record) -> str:
+    before, after = ((one.memory.dynamic_bytes if one.memory else None) or 0 for one in (without, prepared))
+    return f", and {told(after - before)} to the {told(before)} of dynamic memory" if before and after > before else ""
 
 
 def _told_share(prepared: int, parameters: int) -> str:
@@ -131,7 +139,9 @@ INT8_PREPARATION = Claim(
     "less on its way down, at every learning rate tried.",
     method="A pretrained int8 model is trained on real text with and without preparation, by several seeds, at "
     "learning rates up to those that diverge. How much a curve climbs is the sum of its rises by its steps; "
-    "the difference is taken seed by seed (Student's interval). Static bytes say what preparation costs.",
+    "the difference is taken seed by seed (Student's interval). A run repeats one window of text, which its seed "
+    "chooses, and its curve begins with the first step that was kept (losses_from_step); it diverges if it ends above "
+    "that, passes the loss of a uniform guess or is not finite. Bytes say what preparation costs.",
     refuted_by="Curves that climb as much (within 0.01 nats a step, tested as an equivalence) or more with it.",
     threshold=0.0,
     threshold_text="Below 0, interval included, at each learning rate. Within 0.01 nats a step counts as no "

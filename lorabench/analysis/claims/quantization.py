@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
 from lorabench.analysis.claims.shapes import shapes_of
-from lorabench.analysis.claims.timing import timed_in_turn
+from lorabench.analysis.claims.timing import gpu_busy_s, timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib
 from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
@@ -26,28 +27,34 @@ def _cuts(evidence: Evidence) -> Finding:
     if not every:
         return not_tested("training cases in int8 and in fp16 or bf16, alike in all else, with memory")
     pairs = _by_model(every)
-    steps = _time_ratios(evidence, _LOADED, "step")
-    decodes = _time_ratios(evidence, {"task": "infer"}, "decode")
+    steps = _times(evidence, _LOADED, "step")
+    decodes = _times(evidence, {"task": "infer"}, "decode")
     rows = [_cut_row(model, half, int8, steps.get(model), decodes.get(model)) for model, (half, int8) in pairs.items()]
     worst, best = max(rows, key=lambda row: row["ratio"]), min(rows, key=lambda row: row["ratio"])
     verdict, condition = _verdict(rows)
     dearest = max(every, key=_preference)
     dearest = max((pair for pair in every if _is_honest(pair) == _is_honest(dearest)), key=_dynamic_ratio)
     price = [f"dynamic memory {_span(row['dynamic ratio'] for row in rows)}{_told_dearest(dearest, rows)}"]
-    price += [f"a step {_span(row['step ratio'] for row in rows)}"] if any(row["step ratio"] for row in rows) else []
-    price += [f"a decoded token {_span(row['decode ratio'] for row in rows)}"] if decodes else []
+    price += [f"a step {_told_time(rows, 'step')}"] if any(row["step ratio"] for row in rows) else []
+    price += [f"a decoded token {_told_time(rows, 'decode')}"] if decodes else []
     return Finding(
         verdict,
         f"int8 takes {best['ratio']:.3f} of 16-bit static memory on {best['model']} and {worst['ratio']:.3f} on "
         f"{worst['model']}, as computed ({best['computed'] or 0:.3f} and {worst['computed'] or 0:.3f}). The price, as "
-        f"a multiple of 16 bits: {', '.join(price)}.",
+        f"a multiple of 16 bits: {', '.join(price)}.{_told_outliers(every, [*steps.values(), *decodes.values()])}",
         effect=worst["ratio"],
         n=len(rows),
         condition=condition,
         evidence=keys(record for pair in (*pairs.values(), dearest) for record in pair),
         missing=() if steps else (TIMED_IN_TURN,),
-        rows=tuple(rows),
+        rows=tuple(_without_unknown(rows)),
     )
+
+
+def _without_unknown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``rows`` without the columns of a GPU where none ran."""
+    unknown = [name for name in ("step GPU ratio", "decode GPU ratio") if not any(row[name] for row in rows)]
+    return [{name: value for name, value in row.items() if name not in unknown} for row in rows]
 
 
 _Pair = tuple[Record, Record]
@@ -89,6 +96,18 @@ def _told_dearest(pair: _Pair, rows: Sequence[Mapping[str, Any]]) -> str:
     return f" (with {mode} checkpointing up to {ratio:.2f}, on {setting(pair[1], 'model')})"
 
 
+def _told_outliers(pairs: Sequence[_Pair], times: Sequence[_Time]) -> str:
+    """Dynamic memory above outlier threshold 0, as by default; empty where the price itself is of such cases."""
+    ratios = [_dynamic_ratio(pair) for pair in pairs if not _is_honest(pair)]
+    if not ratios or len(ratios) == len(pairs):
+        return ""
+    what = "Dynamic memory" if any(setting(one.int8, "int8_threshold") for one in times) else "All of it"
+    return (
+        f" {what} at outlier threshold 0; at the default of 6, where outlier columns are multiplied apart, dynamic "
+        f"memory is {_span(ratios)}."
+    )
+
+
 def _dynamic_ratio(pair: _Pair) -> float:
     half, int8 = pair
     return _dynamic(int8) / _dynamic(half)
@@ -109,7 +128,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[Judgement, str | None]:
     return "conditional", f"on {half}; not on {bound}, where embeddings and head hold more of the parameters"
 
 
-def _cut_row(model: str, half: Record, int8: Record, step: Estimate | None, decode: Estimate | None) -> dict[str, Any]:
+def _cut_row(model: str, half: Record, int8: Record, step: _Time | None, decode: _Time | None) -> dict[str, Any]:
     shapes = shapes_of(int8)
     adapter = 4 * (int8.proof.trainable_parameters if int8.proof else 0)
     computed = None
@@ -124,23 +143,51 @@ def _cut_row(model: str, half: Record, int8: Record, step: Estimate | None, deco
         "quantized parameters, %": None if shapes is None else 100 * shapes.quantized / shapes.parameters,
         "outlier threshold": setting(int8, "int8_threshold"),
         "checkpointing": setting(int8, "gradient_checkpointing"),
+        "bytes of": _workload(half),
         "dynamic ratio": _dynamic_ratio((half, int8)),
         "peak ratio": (_static(int8) + _dynamic(int8)) / (_static(half) + _dynamic(half)),
-        "step ratio": step.value if step else None,
-        "step low": step.low if step else None,
-        "step high": step.high if step else None,
-        "decode ratio": decode.value if decode else None,
+        "times of": _workload(step.half) if step else None,
+        "step ratio": step.ratio.value if step else None,
+        "step low": step.ratio.low if step else None,
+        "step high": step.ratio.high if step else None,
+        "step GPU ratio": step.busy if step else None,
+        "decode ratio": decode.ratio.value if decode else None,
+        "decode GPU ratio": decode.busy if decode else None,
     }
 
 
-def _time_ratios(evidence: Evidence, where: Where, phase: str) -> dict[str, Estimate]:
-    """int8's time by that of 16 bits, a model."""
-    found: dict[str, Estimate] = {}
+def _workload(record: Record) -> str:
+    sizes = f"{setting(record, 'batch_size')} x {setting(record, 'sequence_length')}"
+    return f"{setting(record, 'quantization')} {sizes}"
+
+
+def _told_time(rows: Sequence[Mapping[str, Any]], phase: str) -> str:
+    busy = [row[f"{phase} GPU ratio"] for row in rows if row[f"{phase} GPU ratio"]]
+    told = _span(row[f"{phase} ratio"] for row in rows)
+    return f"{told} (of the GPU's own time {_span(busy)})" if busy else told
+
+
+@dataclass(frozen=True)
+class _Time:
+    """int8's time by that of 16 bits, and how long the GPU had work in each: what is left without the host."""
+
+    half: Record
+    int8: Record
+    ratio: Estimate
+    busy: float | None
+
+
+def _times(evidence: Evidence, where: Where, phase: str) -> dict[str, _Time]:
+    """By model."""
+    found: dict[str, _Time] = {}
     for timed in timed_in_turn(evidence, "quantization", where, phase):
         half = [one for one in timed if setting(one.record, "quantization") in _HALF_PRECISION]
         int8 = [one for one in timed if setting(one.record, "quantization") == "int8"]
         if half and int8:
-            found[str(setting(int8[0].record, "model"))] = paired_ratio(int8[0].rounds_s, half[0].rounds_s)
+            ratio = paired_ratio(int8[0].rounds_s, half[0].rounds_s)
+            busy_s = [gpu_busy_s(one[0].record, phase) for one in (int8, half)]
+            busy = busy_s[0] / busy_s[1] if busy_s[0] and busy_s[1] else None
+            found[str(setting(int8[0].record, "model"))] = _Time(half[0].record, int8[0].record, ratio, busy)
     return found
 
 
@@ -234,7 +281,8 @@ INT8_CUTS_STATIC = Claim(
     "compared with the computed one: a byte a weight and an fp32 scale an output for linear layers, two bytes for "
     "embeddings, head and norms, four for adapters. Dynamic memory, step time and decode time (in turn) are its price; "
     "they are read at outlier threshold 0 where there is such a case, dynamic memory without checkpointing where there "
-    "is such a case, and in that which pays most.",
+    "is such a case, and in that which pays most. Where a GPU waits for its host, how long it had work (profiled once) "
+    "tells more than the wall.",
     refuted_by="Static memory that is not cut, or is over 0.5% off the computed.",
     threshold=_HALF,
     threshold_text="At most 0.55 of 16 bits counts as half; what stays in 16 bits is then a tenth of the parameters at "
@@ -249,7 +297,8 @@ INT8_CUTS_STATIC = Claim(
     cause="bitsandbytes quantizes linear layers alone; transformers leaves the output head and what is tied to it. Its "
     "product keeps each layer's input for backward (ctx.tensors of MatMul8bitLt, bitsandbytes/autograd/_functions.py), "
     "which a frozen layer in 16 bits does not: that is the price in dynamic memory, and non-reentrant checkpointing "
-    "cannot free it.",
+    "cannot free it. A product is three launches where 16 bits has one (int8_vectorwise_quant, int8_linear_matmul, "
+    "int8_mm_dequant): a decoded token waits for them, and the GPU itself works hardly longer.",
     caveat={"cpu": "Only a GPU runs bitsandbytes' int8 kernels: a CPU's times in int8 say nothing about a GPU's."},
 )
 

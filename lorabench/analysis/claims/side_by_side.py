@@ -22,6 +22,8 @@ from lorabench.record import Record
 COUNTS = (1, 8, 32, 64)
 # The slack of large blocks that CUDA's caching allocator does not split counts as allocated.
 _CUDA_SLACK = 0.005
+# A line has residuals from three points on.
+_MIN_LOADS = 3
 
 
 def _test_side_by_side(evidence: Evidence) -> Finding:
@@ -102,17 +104,22 @@ def _load_ms(record: Record) -> tuple[float | None, float | None]:
 
 
 def _load_time(records: Sequence[Record]) -> str:
-    """How long loading takes, and what each adapter that is there already adds to it, in the case with the most."""
-    most = max(records, key=_count)
-    loads_ms = [seconds * 1e3 for seconds in numbers(most, "adapters.load_s")]
-    if len(loads_ms) < 3:
-        return f"Loading one took {span(loads_ms, 'ms')}."
+    """How long loading takes, and what each adapter that is there already adds to it, in each case with enough."""
+    loads_ms = [[seconds * 1e3 for seconds in numbers(record, "adapters.load_s")] for record in records]
+    longest, *others = sorted(loads_ms, key=len, reverse=True)
+    if len(longest) < _MIN_LOADS:
+        return f"Loading one took {span(longest, 'ms')}."
+    rest = ", ".join(f"of {len(some)} {_slope(some)}" for some in others if len(some) >= _MIN_LOADS)
+    return (
+        f"Of {len(longest)} loaded one after the other, each took {span(longest, 'ms')}, {_slope(longest)} for each "
+        f"adapter already there{f' ({rest})' if rest else ''}."
+    )
+
+
+def _slope(loads_ms: Sequence[float]) -> str:
     fit = line(range(1, len(loads_ms) + 1), loads_ms)
     low, high = fit.slope_ci95
-    return (
-        f"Of {len(loads_ms)} loaded one after the other, each took {span(loads_ms, 'ms')}, "
-        f"{fit.slope:+.2g} ms [{low:.2g}, {high:.2g}] for each adapter already there."
-    )
+    return f"{fit.slope:+.2g} ms [{low:.2g}, {high:.2g}]"
 
 
 ADAPTERS_LIVE_SIDE_BY_SIDE = Claim(

@@ -104,3 +104,13 @@ def compare(over: Sequence[float], under: Sequence[float], limit: float) -> Comp
 def by_value(timed: Sequence[Timed], axis: str) -> list[tuple[Any, Timed]]:
     """The cases with their value of ``axis``."""
     return [(setting(one.record, axis), one) for one in timed]
+
+
+def gpu_busy_s(record: Record, phase: str) -> float | None:
+    """Seconds in which the GPU had work. Older records have their share of the median alone, cut where it is 1."""
+    known = observed(record, f"launch_bound.{phase}.gpu_busy_s")
+    if isinstance(known, float):
+        return known
+    share = observed(record, f"launch_bound.{phase}.gpu_busy_share")
+    timing = record.latency.get(phase)
+    return share * timing.median_s if isinstance(share, float) and share < 1 and timing is not None else None
