@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lives import evidence
 from trainings import MIB, training
@@ -98,3 +100,16 @@ def test_not_tested_without_the_cache_or_without_checkpointing(make_record):
         finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*records))
         assert finding.verdict == "not tested"
         assert "use_cache" in finding.missing[0]
+
+
+def test_a_pair_of_one_process_counts_where_there_is_one(make_record):
+    """The same case ran elsewhere, too, and its losses are others."""
+    together = [replace(one, group="cache#1") for one in pair(make_record)]
+    elsewhere = pair(make_record)[0]
+    elsewhere.observations["losses"] = [9.0, 9.0, 9.0]
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*together, elsewhere))
+    assert finding.verdict == "refuted"
+    assert [row["losses apart"] for row in finding.rows] == [0.0]
+    # Elsewhere is better than nowhere.
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(elsewhere, replace(pair(make_record)[1], group="g")))
+    assert [row["losses apart"] for row in finding.rows] == [pytest.approx(6.75)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lives import evidence
 from trainings import MIB, training
@@ -70,3 +72,13 @@ def test_cuts_not_tested_without_the_plain_case(make_record):
     finding = CHECKPOINTING_CUTS_DYNAMIC.test(evidence(*modes(make_record)[1:]))
     assert finding.verdict == "not tested"
     assert "with and without gradient checkpointing" in finding.missing[0]
+
+
+def test_training_all_weights_is_told_and_decides_nothing(make_record):
+    whole = [replace(one, case={**one.case, "adapter": None}) for one in modes(make_record, (100, 100, 96))]
+    finding = CHECKPOINTING_CUTS_DYNAMIC.test(evidence(*modes(make_record), *whole))
+    assert (finding.verdict, finding.n) == ("supported", 2)
+    assert [row["trained"] for row in finding.rows if not row["decides"]] == ["all weights"] * 2
+    assert "With all weights trained it falls to 0.960 (" in finding.summary
+    assert "1.000 (" in finding.summary
+    assert CHECKPOINTING_CUTS_DYNAMIC.test(evidence(*whole)).verdict == "not tested"

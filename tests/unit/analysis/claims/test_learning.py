@@ -4,7 +4,7 @@ import math
 
 import pytest
 from lives import evidence
-from trainings import training
+from trainings import MIB, training
 
 from lorabench.analysis.claims.learning import ALPHA_DECOUPLES_RANK
 from lorabench.analysis.claims.preparation import INT8_PREPARATION
@@ -160,3 +160,15 @@ def test_preparation_not_tested_with_one_seed_or_on_random_weights(make_record):
         finding = INT8_PREPARATION.test(evidence(*records))
         assert finding.verdict == "not tested"
         assert "pretrained" in finding.missing[0]
+
+
+def test_preparation_tells_what_it_adds_to_both_kinds_of_memory(make_record):
+    runs = [
+        training(
+            make_record, quantization="int8", kbit_preparation=prepared, static=static * MIB, dynamic=dynamic * MIB
+        )
+        for prepared, static, dynamic in ((False, 100, 10), (True, 130, 17))
+    ]
+    told = INT8_PREPARATION.test(evidence(*preparations(make_record, without=0.4, prepared=0.1), *runs)).summary
+    assert "On llama-tiny it adds 30 MiB to the 100 MiB of static memory" in told
+    assert "and 7 MiB to the 10 MiB of dynamic memory." in told

@@ -163,3 +163,28 @@ def test_schemes_not_tested_without_their_observations(make_record):
     finding = INT8_SCHEMES.test(evidence(life(make_record, quantization="int8")))
     assert finding.verdict == "not tested"
     assert "schemes" in finding.missing[0]
+
+
+def test_the_gpus_own_time_stands_beside_the_walls(make_record):
+    half, int8 = pair(make_record, "llama-2-7b", ratio=2.0, group="int8")
+    busy = [
+        replace(one, observations={**one.observations, "launch_bound": {"step": {"gpu_busy_s": seconds}}})
+        for one, seconds in ((half, 0.004), (int8, 0.005))
+    ]
+    finding = INT8_CUTS_STATIC.test(evidence(*busy))
+    [row] = finding.rows
+    assert (row["step ratio"], row["step GPU ratio"]) == (pytest.approx(2.0), pytest.approx(1.25))
+    assert "a step 2.00 (of the GPU's own time 1.25)" in finding.summary
+    assert "decode GPU ratio" not in row
+    # Without a GPU there is no such time.
+    finding = INT8_CUTS_STATIC.test(evidence(half, int8))
+    assert "step GPU ratio" not in finding.rows[0]
+    assert "a step 2.00." in finding.summary
+
+
+def test_the_price_at_the_default_threshold_is_told(make_record):
+    records = [*pair(make_record, "llama-tiny"), pair(make_record, "llama-tiny", threshold=6.0, dynamic=90 * MIB)[1]]
+    told = INT8_CUTS_STATIC.test(evidence(*records)).summary
+    assert "All of it at outlier threshold 0; at the default of 6" in told
+    assert told.endswith("dynamic memory is 9.00.")
+    assert "threshold" not in INT8_CUTS_STATIC.test(evidence(records[0], records[2])).summary

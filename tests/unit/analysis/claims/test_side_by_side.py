@@ -27,6 +27,10 @@ def test_adapters_that_answer_as_alone_at_their_own_bytes_support(make_record):
     # The loads grow by 2 ms each: so were they made.
     assert "+2 ms [2, 2] for each adapter already there" in finding.summary
     assert finding.rows[1]["load ms, last"] == pytest.approx(24.0)
+    # Of each case with enough of them: one that has fewer may have another slope.
+    steeper = many(make_record, 4, {"adapters.load_s": [0.010, 0.015, 0.020, 0.025]})
+    told = together(many(make_record, 2), steeper, many(make_record, 8)).summary
+    assert "+2 ms [2, 2] for each adapter already there (of 4 +5 ms [5, 5])." in told
 
 
 @pytest.mark.parametrize(
