@@ -11,7 +11,7 @@ from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.claims.conditions import OTHER_CASES, Facts, condition, facts, in_order, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
 from lorabench.analysis.claims.lifecycle import median_ms, span
-from lorabench.analysis.claims.timing import MIN_ROUNDS, gpu_busy_s, in_rounds
+from lorabench.analysis.claims.timing import MIN_ROUNDS, busy_ratio, in_rounds
 from lorabench.analysis.statistics import ALPHA, Estimate, holm
 from lorabench.record import Record
 
@@ -49,10 +49,7 @@ class Comparison:
 
     @property
     def busy_ratio(self) -> float | None:
-        """How long the GPU had work, ``other / base``: what is left of the ratio without the host. One profiled step
-        of each; None without a GPU."""
-        other_s, base_s = (gpu_busy_s(one, self.phase) for one in (self.other, self.base))
-        return other_s / base_s if other_s and base_s else None
+        return busy_ratio(self.other, self.base, self.phase)
 
     @property
     def unstable(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
 from lorabench.analysis.claims.shapes import shapes_of
-from lorabench.analysis.claims.timing import Comparison, compare, timed_in_turn
-from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, told
+from lorabench.analysis.claims.timing import Comparison, busy_ratio, compare, timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, told, without_unknown
 from lorabench.record import Record
 
 _AXIS = "adapter.dropout"
@@ -51,7 +51,7 @@ def _test(evidence: Evidence) -> Finding:
             None,
             evidence=evidence_keys,
             missing=finding.missing,
-            rows=tuple(rows),
+            rows=without_unknown(rows, "GPU ratio"),
         )
     slowest = max(times.values(), key=lambda one: one.ratio.value, default=None)
     timed = ""
@@ -66,7 +66,7 @@ def _test(evidence: Evidence) -> Finding:
         n=None if slowest is None else slowest.ratio.n,
         condition=split(names["holds"], names["fails"]),
         evidence=evidence_keys,
-        rows=tuple(rows),
+        rows=without_unknown(rows, "GPU ratio"),
         p_value=max(p_values, default=None),
     )
 
@@ -137,6 +137,7 @@ def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping
         "step ratio": None if ratio is None else ratio.value,
         "low": None if ratio is None else ratio.low,
         "high": None if ratio is None else ratio.high,
+        "GPU ratio": None if ratio is None else busy_ratio(record, zero),
     }
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
 from lorabench.analysis.claims.shapes import shapes_of
-from lorabench.analysis.claims.timing import gpu_busy_s, timed_in_turn
-from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib
+from lorabench.analysis.claims.timing import busy_ratio, timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib, without_unknown
 from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
@@ -47,14 +47,8 @@ def _cuts(evidence: Evidence) -> Finding:
         condition=condition,
         evidence=keys(record for pair in (*pairs.values(), dearest) for record in pair),
         missing=() if steps else (TIMED_IN_TURN,),
-        rows=tuple(_without_unknown(rows)),
+        rows=without_unknown(rows, "step GPU ratio", "decode GPU ratio"),
     )
-
-
-def _without_unknown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``rows`` without the columns of a GPU where none ran."""
-    unknown = [name for name in ("step GPU ratio", "decode GPU ratio") if not any(row[name] for row in rows)]
-    return [{name: value for name, value in row.items() if name not in unknown} for row in rows]
 
 
 _Pair = tuple[Record, Record]
@@ -185,8 +179,7 @@ def _times(evidence: Evidence, where: Where, phase: str) -> dict[str, _Time]:
         int8 = [one for one in timed if setting(one.record, "quantization") == "int8"]
         if half and int8:
             ratio = paired_ratio(int8[0].rounds_s, half[0].rounds_s)
-            busy_s = [gpu_busy_s(one[0].record, phase) for one in (int8, half)]
-            busy = busy_s[0] / busy_s[1] if busy_s[0] and busy_s[1] else None
+            busy = busy_ratio(int8[0].record, half[0].record, phase)
             found[str(setting(int8[0].record, "model"))] = _Time(half[0].record, int8[0].record, ratio, busy)
     return found
 

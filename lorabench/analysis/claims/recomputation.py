@@ -9,8 +9,8 @@ from typing import Any
 from lorabench.analysis.claims.checkpointing import AXIS, MODES, TODAYS_CALL
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.timing import timed_in_turn
-from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, listed, setup
+from lorabench.analysis.claims.timing import busy_ratio, timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, listed, setup, without_unknown
 from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
@@ -40,6 +40,7 @@ def _runs_twice(evidence: Evidence) -> Finding:
         )
     ratios, timed = _step_ratios(evidence), []
     operations = {key: ratio for records in series for key, ratio in _operation_ratios(records).items()}
+    busy = {one.key: busy_ratio(one, _first_plain(records)) for records in series for one in records}
     holding: list[str] = []
     failing: list[str] = []
     rows = []
@@ -49,7 +50,7 @@ def _runs_twice(evidence: Evidence) -> Finding:
         if expected == 2:
             ratio = ratios.get(record.key)
             timed += [_Timed(record, ratio, operations.get(record.key))] if ratio is not None else []
-            rows.append(_call_row(record, ratio, operations.get(record.key)))
+            rows.append(_call_row(record, ratio, busy.get(record.key), operations.get(record.key)))
     failing = list(dict.fromkeys(failing))
     holding = [name for name in dict.fromkeys(holding) if name not in failing]
     calls = [_calls(record) or 0 for record in with_it]
@@ -62,7 +63,7 @@ def _runs_twice(evidence: Evidence) -> Finding:
         condition=f"for {listed(holding)}; not for {listed(failing)}" if holding and failing else None,
         evidence=keys(counted),
         missing=() if timed else (TIMED_IN_TURN,),
-        rows=tuple(rows),
+        rows=without_unknown(rows, "GPU ratio", "launch-bound share"),
     )
 
 
@@ -108,7 +109,7 @@ def _operations(record: Record) -> float | None:
     return sum(counts) if all(isinstance(count, int | float) for count in counts) else None
 
 
-def _call_row(record: Record, ratio: Estimate | None, operations: float | None) -> dict[str, Any]:
+def _call_row(record: Record, ratio: Estimate | None, busy: float | None, operations: float | None) -> dict[str, Any]:
     share = observed(record, "launch_bound.step.launch_bound_share")
     return {
         "case": f"{_named(record)}, {setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
@@ -117,6 +118,7 @@ def _call_row(record: Record, ratio: Estimate | None, operations: float | None) 
         "step ratio": None if ratio is None else ratio.value,
         "low": None if ratio is None else ratio.low,
         "high": None if ratio is None else ratio.high,
+        "GPU ratio": busy,
         "operations ratio": operations,
         "launch-bound share": share if isinstance(share, float) else None,
     }

@@ -8,8 +8,8 @@ from typing import Any
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, observed, setting
 from lorabench.analysis.claims.shapes import Linear, adapter_parameters, shapes_of
-from lorabench.analysis.claims.timing import timed_in_turn
-from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, targets_of
+from lorabench.analysis.claims.timing import busy_ratio, timed_in_turn
+from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, targets_of, without_unknown
 from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
@@ -51,7 +51,7 @@ def _test(evidence: Evidence) -> Finding:
         condition=split(holding, failing),
         evidence=keys(counted),
         missing=() if dearest is not None else (TIMED_IN_TURN,),
-        rows=tuple(rows),
+        rows=without_unknown(rows, "step GPU ratio"),
     )
 
 
@@ -128,6 +128,7 @@ def _row(record: Record, fewest: Record, steps: Ratios, decodes: Ratios) -> dict
         "step ratio": step.value if step else None,
         "low": step.low if step else None,
         "high": step.high if step else None,
+        "step GPU ratio": busy_ratio(record, fewest) if step else None,
         "decode ratio": decode.value if decode else None,
     }
 

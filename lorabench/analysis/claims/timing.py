@@ -106,7 +106,16 @@ def by_value(timed: Sequence[Timed], axis: str) -> list[tuple[Any, Timed]]:
     return [(setting(one.record, axis), one) for one in timed]
 
 
-def gpu_busy_s(record: Record, phase: str) -> float | None:
+def busy_ratio(over: Record, under: Record, phase: str = "step") -> float | None:
+    """How long the GPU had work in ``over`` by how long in ``under``: a ratio of times without the host's part.
+
+    One profiled pass of each; None without a GPU.
+    """
+    over_s, under_s = (_gpu_busy_s(one, phase) for one in (over, under))
+    return over_s / under_s if over_s and under_s else None
+
+
+def _gpu_busy_s(record: Record, phase: str) -> float | None:
     """Seconds in which the GPU had work. Older records have their share of the median alone, cut where it is 1."""
     known = observed(record, f"launch_bound.{phase}.gpu_busy_s")
     if isinstance(known, float):

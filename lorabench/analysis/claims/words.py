@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lorabench.analysis.claims.claim import Judgement
 from lorabench.analysis.claims.evidence import setting
@@ -59,3 +60,10 @@ def combined(holding: Sequence[str], failing: Sequence[str], unclear: Sequence[s
 def split(holding: Sequence[str], failing: Sequence[str]) -> str | None:
     """The condition of a conditional verdict: under which names it holds and under which it does not."""
     return f"under {listed(holding)}; not under {listed(failing)}" if holding and failing else None
+
+
+def without_unknown(rows: Iterable[Mapping[str, Any]], *names: str) -> tuple[dict[str, Any], ...]:
+    """``rows`` without those columns of ``names`` that no row knows: of a GPU where none ran, say."""
+    kept = [dict(row) for row in rows]
+    unknown = [name for name in names if not any(row[name] for row in kept)]
+    return tuple({name: value for name, value in row.items() if name not in unknown} for row in kept)

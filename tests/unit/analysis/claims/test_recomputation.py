@@ -92,3 +92,13 @@ def test_launch_bound_share_is_told_where_it_is_known(make_record):
     )
     [row] = CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(records[0], known)).rows
     assert row["launch-bound share"] == 0.6
+
+
+def test_the_gpus_own_time_stands_beside_the_walls(make_record):
+    plain, again = timed(make_record, group="g")
+    assert "GPU ratio" not in CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(plain, again)).rows[0]
+    seen = [
+        replace(one, observations={**one.observations, "launch_bound": {"step": {"gpu_busy_s": seconds}}})
+        for one, seconds in ((plain, 0.004), (again, 0.005))
+    ]
+    assert CHECKPOINTING_RUNS_FORWARD_TWICE.test(evidence(*seen)).rows[0]["GPU ratio"] == pytest.approx(1.25)

@@ -8,7 +8,7 @@ import pytest
 from lives import evidence, timing
 from trainings import training
 
-from lorabench.analysis.claims.timing import in_rounds, timed_in_turn
+from lorabench.analysis.claims.timing import busy_ratio, in_rounds, timed_in_turn
 
 AXIS = "gradient_checkpointing"
 
@@ -68,3 +68,15 @@ def test_repeats_add_rounds_and_too_few_are_no_comparison(arm):
     assert timed_in_turn(evidence(*of(0, 1.0, 2.0)), AXIS) == []
     [pooled] = timed_in_turn(evidence(*of(0, 1.0, 2.0), *of(1, 3.0, 4.0)), AXIS)
     assert [one.rounds_s for one in pooled] == [(1.0, 2.0, 3.0, 4.0), (2.0, 4.0, 6.0, 8.0)]
+
+
+def busy(record, seconds):
+    return replace(record, observations={**record.observations, "launch_bound": {"step": {"gpu_busy_s": seconds}}})
+
+
+def test_the_gpus_own_ratio_is_known_where_both_were_profiled(arm):
+    with_it, without = arm("reentrant", 0.020), arm("none", 0.010)
+    assert busy_ratio(busy(with_it, 0.006), busy(without, 0.004)) == pytest.approx(1.5)
+    assert busy_ratio(busy(with_it, 0.006), without) is None
+    # Nothing ran on it: there is no ratio to tell.
+    assert busy_ratio(busy(with_it, 0.006), busy(without, 0.0)) is None
