@@ -82,7 +82,7 @@ def _cut_row(record: Record, alike: Sequence[Record]) -> dict[str, Any]:
         "case": f"{quantization} {setting(record, AXIS)}",
         "trained": "adapter" if has_adapter else "all weights",
         "model": f"{setting(record, 'model')}, {setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
-        "weights": quantization,
+        "weights": quantization if has_adapter else f"{quantization} all",
         "mode": setting(record, AXIS),
         "without MiB": mib(_dynamic(plain)),
         "with MiB": mib(_dynamic(record)),
