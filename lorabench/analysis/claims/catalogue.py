@@ -13,11 +13,12 @@ from lorabench.analysis.claims.disabling import ADAPTERS_DISABLE
 from lorabench.analysis.claims.dropout import DROPOUT_RATE
 from lorabench.analysis.claims.growth import DYNAMIC_FOLLOWS_BATCH
 from lorabench.analysis.claims.injection import INJECTION_REPLACES_AND_FREEZES, STARTS_AS_IDENTITY
+from lorabench.analysis.claims.int8_schemes import INT8_SCHEMES
 from lorabench.analysis.claims.learning import ALPHA_DECOUPLES_RANK
 from lorabench.analysis.claims.memory import STATIC_FOLLOWS_PARAMETERS
 from lorabench.analysis.claims.merging import MERGE_AND_UNLOAD, MERGE_FOLLOWS_MODE
 from lorabench.analysis.claims.preparation import INT8_PREPARATION
-from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC, INT8_SCHEMES
+from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC
 from lorabench.analysis.claims.ranks import RANK_SETS_WIDTH
 from lorabench.analysis.claims.recomputation import CHECKPOINTING_RUNS_FORWARD_TWICE
 from lorabench.analysis.claims.side_by_side import ADAPTERS_LIVE_SIDE_BY_SIDE, ADAPTERS_SWITCH
