@@ -18,11 +18,15 @@ _TIMES = 2.0
 
 
 def _test(evidence: Evidence) -> Finding:
-    # Of one process where there are such: losses of two differ more.
-    together = evidence.pairs("use_cache", False, True, {"task": "train"}, in_turn=True)
-    known = {on.key for _, on in together}
-    apart = evidence.pairs("use_cache", False, True, {"task": "train"})
-    pairs = [*together, *(pair for pair in apart if pair[1].key not in known)]
+    # Of one process where there are such, for losses of two differ more; each case once.
+    apart, together = (
+        {
+            _case(on): (off, on)
+            for off, on in evidence.pairs("use_cache", False, True, {"task": "train"}, in_turn=in_turn)
+        }
+        for in_turn in (False, True)
+    )
+    pairs = list((apart | together).values())
     under = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") in _MODES]
     under = [pair for pair in under if isinstance(observed(pair[1], "training.cache.returned"), bool)]
     broken = [
@@ -53,6 +57,10 @@ def _test(evidence: Evidence) -> Finding:
     )
 
 
+def _case(record: Record) -> tuple[str, int]:
+    return record.key, record.seed
+
+
 def _scatter(evidence: Evidence, off: Record) -> float:
     """By how much losses differ among the checkpointing modes without a cache, which compute the same.
 
@@ -60,8 +68,8 @@ def _scatter(evidence: Evidence, off: Record) -> float:
     each process.
     """
     for alike in evidence.series("gradient_checkpointing", {"task": "train", "use_cache": False}):
-        if any(record.key == off.key for record in alike):
-            runs = [off if record.key == off.key else record for record in alike]
+        if any(_case(record) == _case(off) for record in alike):
+            runs = [off if _case(record) == _case(off) else record for record in alike]
             return max((_apart(one, other) or 0.0 for one, other in combinations(runs, 2)), default=0.0)
     return 0.0
 

@@ -120,8 +120,8 @@ def _told_whole(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     ends = dict.fromkeys(f"{row['ratio']:.3f} ({row['model']})" for row in (whole[0], whole[-1]))
     return (
-        f" With all weights trained it falls to {' and '.join(ends)}: gradients and optimizer state stay, whatever is "
-        "computed again."
+        f" With all weights trained it falls to {' and '.join(ends)}: gradients, optimizer state and what its step "
+        "takes do not shrink, and with few tokens they are the peak."
     )
 
 

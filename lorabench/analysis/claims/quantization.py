@@ -225,6 +225,6 @@ INT8_CUTS_STATIC = Claim(
     "product keeps each layer's input for backward (ctx.tensors of MatMul8bitLt, bitsandbytes/autograd/_functions.py), "
     "which a frozen layer in 16 bits does not: that is the price in dynamic memory, and non-reentrant checkpointing "
     "cannot free it. A product is three launches where 16 bits has one (int8_vectorwise_quant, int8_linear_matmul, "
-    "int8_mm_dequant): a decoded token waits for them, and the GPU itself works hardly longer.",
+    "int8_mm_dequant): a decoded token waits for their launch, and the GPU's own time grows far less.",
     caveat={"cpu": "Only a GPU runs bitsandbytes' int8 kernels: a CPU's times in int8 say nothing about a GPU's."},
 )

@@ -16,7 +16,7 @@ from lorabench.record import Record
 _AXIS = "adapter.target_modules"
 _TRAINED: Where = {"task": "train", "adapter.options": {}}
 _SERVED: Where = {"task": "infer", "adapter_state": "unmerged", "adapter.options": {}}
-Ratios = Mapping[tuple[str, str], Estimate]
+Ratios = Mapping[tuple[str, str], tuple[Estimate, float | None]]
 
 
 def _test(evidence: Evidence) -> Finding:
@@ -104,18 +104,20 @@ def _wrong_modules(record: Record) -> list[str] | None:
 
 
 def _ratios(evidence: Evidence, where: Where, phase: str) -> Ratios:
-    """Times of a phase against those of the fewest targets, by set-up and targets."""
-    ratios: dict[tuple[str, str], Estimate] = {}
+    """Times of a phase against those of the fewest targets, and the GPU's own, by set-up and targets."""
+    ratios: dict[tuple[str, str], tuple[Estimate, float | None]] = {}
     for timed in timed_in_turn(evidence, _AXIS, where, phase):
         ordered = sorted(timed, key=lambda one: _adapted(one.record))
         for one in ordered[1:]:
-            ratios[setup(one.record), targets_of(one.record)] = paired_ratio(one.rounds_s, ordered[0].rounds_s)
+            ratio = paired_ratio(one.rounds_s, ordered[0].rounds_s)
+            busy = busy_ratio(one.record, ordered[0].record, phase)
+            ratios[setup(one.record), targets_of(one.record)] = ratio, busy
     return ratios
 
 
 def _row(record: Record, fewest: Record, steps: Ratios, decodes: Ratios) -> dict[str, Any]:
     memory, name = record.memory, (setup(record), targets_of(record))
-    step, decode = steps.get(name), decodes.get(name)
+    (step, busy), (decode, _) = steps.get(name, (None, None)), decodes.get(name, (None, None))
     return {
         "model": name[0],
         "targets": name[1],
@@ -128,7 +130,7 @@ def _row(record: Record, fewest: Record, steps: Ratios, decodes: Ratios) -> dict
         "step ratio": step.value if step else None,
         "low": step.low if step else None,
         "high": step.high if step else None,
-        "step GPU ratio": busy_ratio(record, fewest) if step else None,
+        "step GPU ratio": busy,
         "decode ratio": decode.value if decode else None,
     }
 

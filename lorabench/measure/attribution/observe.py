@@ -106,6 +106,8 @@ class _Follower:
         yield
         if name == "forward":
             self._ledger.keep_since(first)
+        elif name == "backward":
+            self.owners.end_tail()
         for parameter, module in self._names.items():
             if parameter.grad is not None:
                 self._name(GRADIENTS, [parameter.grad], module)

@@ -64,6 +64,10 @@ class Owners:
         """A phase's backward pass, if it has one, is a graph task of its own."""
         self._outer_task = None
 
+    def end_tail(self) -> None:
+        """The backward pass is over: what comes now, the optimizer's temporaries say, is no loss's."""
+        self._in_tail = False
+
     def settle(self) -> None:
         """To be called before each operator: only then has an early stop's exception let go of what frames held."""
         if self._has_recomputed and self._recomputed is not None:

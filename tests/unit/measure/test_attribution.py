@@ -502,3 +502,11 @@ def test_tensors_of_one_kind_are_counted_together_largest_first() -> None:
         ("head", 1, 12),
     ]
     assert list(itertools.chain(peak.modules())) == ["model.layers.0", "model.layers.1", "head"]
+
+
+def test_what_the_optimizer_takes_is_no_loss():
+    """The forward pass ends in the loss, and nobody's pass is on when the optimizer steps."""
+    made = [life for life in Trial().follow().ledger.lives if life.phase == "optimizer"]
+    # AdamW's square roots of the second moments, for one.
+    assert sum(life.nbytes for life in made) >= parameters(Model())
+    assert {life.final_category for life in made} == {TEMPORARIES}

@@ -113,3 +113,14 @@ def test_a_pair_of_one_process_counts_where_there_is_one(make_record):
     # Elsewhere is better than nowhere.
     finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(elsewhere, replace(pair(make_record)[1], group="g")))
     assert [row["losses apart"] for row in finding.rows] == [pytest.approx(6.75)]
+
+
+def test_each_case_counts_once_and_each_seed_by_itself(make_record):
+    rounds = [replace(one, group="cache#1", repeat=repeat) for repeat in (0, 1) for one in pair(make_record)]
+    seeds = [replace(one, group="cache#1", seed=1, case={**one.case, "seed": 1}) for one in pair(make_record)]
+    plain = [pair(make_record, "none")[0], pair(make_record, "none")[0]]
+    plain[1] = replace(plain[1], seed=1, case={**plain[1].case, "seed": 1})
+    for one, loss in zip(plain, (2.26, 2.30), strict=True):
+        one.observations["losses"] = [3.0, 2.5, loss]
+    finding = CACHE_CONFLICTS_WITH_CHECKPOINTING.test(evidence(*rounds, *seeds, *plain))
+    assert [row["apart without cache"] for row in finding.rows] == [pytest.approx(0.01), pytest.approx(0.05)]
