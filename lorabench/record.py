@@ -17,6 +17,9 @@ Status = Literal["ok", "oom", "failed", "timeout", "invalid"]
 FINISHED: frozenset[str] = frozenset({"ok", "oom", "invalid"})
 """Statuses that a resumed run does not repeat."""
 
+USED_BEFORE, CAME_LATER = "something else used the GPU", "another process came to the GPU"
+"""How the warnings begin of a record whose case was not alone on its GPU."""
+
 
 @dataclass(frozen=True)
 class PhaseMemory:
@@ -158,6 +161,11 @@ class Record:
     def names(self) -> tuple[str, ...]:
         """All names of the case, its own first."""
         return (self.name, *(other.name for other in self.also))
+
+    @property
+    def shared_gpu(self) -> bool:
+        """Whether another process was seen on the GPU while the case had it."""
+        return any(text.startswith((USED_BEFORE, CAME_LATER)) for text in self.observations.get("warnings", ()))
 
     def in_each_scenario(self) -> tuple[Record, ...]:
         """The record as each scenario has it that asks for its case, once in each, its own first."""

@@ -85,8 +85,9 @@ def _both_sides(
     return found
 
 
-_OF_TIMES = ("turn_steps", "timing_stages_s", "launch_bound")
-"""Observations without which times are read as something else: how long a turn is, and which arms share a process."""
+_OF_TIMES = ("turn_steps", "timing_stages_s", "launch_bound", "warnings")
+"""Observations without which times are read as something else: how long a turn is, which arms share a process, and
+whether another process had the GPU, too."""
 
 
 def _with_times_of(measured: Record, predicted: Record) -> Record:

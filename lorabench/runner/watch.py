@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorabench.nvml import IDLE_BYTES, GpuUse, device_state, gpu_use, throttled_s
+from lorabench.record import CAME_LATER, USED_BEFORE
 from lorabench.runner.waiting import Wait
 
 GONE_WITHIN_S = 5.0
@@ -57,7 +58,7 @@ class GpuWatch(NoWatch):
         self._timing_since: float | None = None
         self._throttled_before_s: Mapping[str, float] = {}
         if self._before is not None and self._before.in_use:
-            self.notes.warnings.append(f"something else used the GPU ({_describe(self._before)})")
+            self.notes.warnings.append(f"{USED_BEFORE} ({_describe(self._before)})")
             warn("something else uses this GPU: what is measured is not what it would be alone")
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ class GpuWatch(NoWatch):
         now = gpu_use(self._nvml_index)
         # The job itself is one process, whatever number it goes by.
         if now is not None and self._before is not None and len(now.pids - self._before.pids) > 1:
-            self.notes.warnings.append("another process came to the GPU while the case was timed")
+            self.notes.warnings.append(f"{CAME_LATER} while the case was timed")
 
     def until_gone(self) -> Iterator[Wait]:
         before = self._before

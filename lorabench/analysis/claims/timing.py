@@ -109,8 +109,11 @@ def by_value(timed: Sequence[Timed], axis: str) -> list[tuple[Any, Timed]]:
 def busy_ratio(over: Record, under: Record, phase: str = "step") -> float | None:
     """How long the GPU had work in ``over`` by how long in ``under``: a ratio of times without the host's part.
 
-    One profiled pass of each; None without a GPU.
+    One profiled pass of each; None without a GPU, and where another process had it, too: kernels of two processes
+    take turns, and each then lasts as long as both.
     """
+    if over.shared_gpu or under.shared_gpu:
+        return None
     over_s, under_s = (_gpu_busy_s(one, phase) for one in (over, under))
     return over_s / under_s if over_s and under_s else None
 

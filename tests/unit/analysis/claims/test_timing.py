@@ -78,5 +78,11 @@ def test_the_gpus_own_ratio_is_known_where_both_were_profiled(arm):
     with_it, without = arm("reentrant", 0.020), arm("none", 0.010)
     assert busy_ratio(busy(with_it, 0.006), busy(without, 0.004)) == pytest.approx(1.5)
     assert busy_ratio(busy(with_it, 0.006), without) is None
+    # Kernels of two processes take turns: how long one of them had work is not told by a profile.
+    for text in ("something else used the GPU (1 process, 900 MiB)", "another process came to the GPU while timed"):
+        beside = busy(with_it, 0.006)
+        beside = replace(beside, observations={**beside.observations, "warnings": [text]})
+        assert busy_ratio(beside, busy(without, 0.004)) is None
+        assert busy_ratio(busy(without, 0.004), beside) is None
     # Nothing ran on it: there is no ratio to tell.
     assert busy_ratio(busy(with_it, 0.006), busy(without, 0.0)) is None
