@@ -94,7 +94,7 @@ def test_every_phase_of_a_lifecycle_is_exact_but_for_loading(gpu, comparisons):
 
 
 def test_two_gpus_take_the_same_bytes():
-    """As results/h200/README.md has it: what differs are peaks of int8 at threshold 6, and reserved bytes of two."""
+    """As results/h200/README.md has it: what differs are peaks of int8 at threshold 6, and reserved bytes of one."""
     first, second = (
         {
             record.key: record
@@ -119,7 +119,5 @@ def test_two_gpus_take_the_same_bytes():
         (record.case["quantization"], record.case["int8_threshold"]) for record in different("peak_allocated_bytes")
     ]
     assert peaks == [("int8", 6.0)] * 6
-    assert {record.name for record in different("peak_reserved_bytes")} == {
-        "checkpointing[quantization=int8,gradient_checkpointing=none]",
-        "int8-inference[model=llama-2-7b,quantization=fp16]",
-    }
+    reserved = [record.name for record in different("peak_reserved_bytes")]
+    assert reserved == ["int8-inference[model=llama-2-7b,quantization=fp16]"]
