@@ -183,6 +183,34 @@ def test_an_inlined_figure_follows_the_theme_and_has_ids_of_its_own():
     assert "*{" not in one
 
 
+def test_each_dot_of_an_inlined_figure_is_where_it_was_and_looks_as_it_did():
+    drawn = draw_scenario("f", ["step"], [row(name, MIB, MIB) for name in "abc"])
+    before, after = dots(drawn.svg), dots(str(inlined(drawn.svg, "f", "says")))
+    assert len(before) > 10
+    assert [(f"{float(x):.2f}", f"{float(y):.2f}") for x, y, _ in before] == [
+        (f"{float(x):.2f}", f"{float(y):.2f}") for x, y, _ in after
+    ]
+    # One style for each that there was, the page's colours in it.
+    pairs = {(old, new) for (_, _, old), (_, _, new) in zip(before, after, strict=True)}
+    assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    assert all("var(--" in new and "#" not in new for _, new in pairs)
+
+
+def dots(svg: str) -> list[tuple[str, str, str]]:
+    """Marks in their order: x, y, and the style of their own or of the nearest group that has one."""
+    found = []
+
+    def walk(element: ET.Element, style: str) -> None:
+        style = element.get("style", style)
+        if element.tag.endswith("}use"):
+            found.append((element.attrib["x"], element.attrib["y"], style))
+        for child in element:
+            walk(child, style)
+
+    walk(ET.fromstring(svg), "")
+    return found
+
+
 def test_the_same_figure_is_the_same_file():
     verdict = verdicts()[0]
     assert verdict.claim.figure is not None
