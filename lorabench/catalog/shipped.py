@@ -33,12 +33,28 @@ _QUICK = (
 )
 _LEARNING = ("alpha", "int8-preparation", "schemes")
 _LARGE = (
+    "adapter-count-7b",
+    "adapter-latency-7b",
     "adapter-state-7b",
+    "attention-7b",
+    "batch-size-7b",
+    "bias-modes-7b",
+    "cache-7b",
     "checkpointing-7b",
     "checkpointing-time-7b",
     "dropout-7b",
+    "full-fine-tuning-7b",
     "int8-7b",
+    "kbit-preparation-7b",
+    "lifecycle-7b",
+    "model-size-7b",
+    "optimizer-7b",
+    "padding-7b",
+    "quantization-7b",
+    "rank-7b",
+    "sequence-length-7b",
     "target-modules-7b",
+    "task-types-7b",
 )
 _ACCURACY = ("accuracy", "accuracy-infer")
 
