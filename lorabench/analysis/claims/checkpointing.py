@@ -42,9 +42,13 @@ def _cuts(evidence: Evidence) -> Finding:
     stays = all(row["static unchanged"] for row in deciding)
     return Finding(
         combined([row["case"] for row in holding], [row["case"] for row in failing]),
-        f"Dynamic memory falls to {best['ratio']:.3f} of what it is without ({best['case']}, {best['model']}) at best "
-        f"and to {worst['ratio']:.3f} ({worst['case']}, {worst['model']}) at worst; static memory "
-        + ("stays the same to the byte." if stays else "changes.")
+        f"Dynamic memory falls to {best['ratio']:.3f} of what it is without ({best['case']}, {best['model']})"
+        + (
+            ""
+            if best is worst
+            else f" at best and to {worst['ratio']:.3f} ({worst['case']}, {worst['model']}) at worst"
+        )
+        + f"; static memory {'stays the same to the byte' if stays else 'changes'}."
         + _shortfall(failing)
         + _told_whole(rows),
         effect=worst["ratio"],

@@ -38,9 +38,8 @@ def _cuts(evidence: Evidence) -> Finding:
     price += [f"a decoded token {_told_time(rows, 'decode')}"] if decodes else []
     return Finding(
         verdict,
-        f"int8 takes {best['ratio']:.3f} of 16-bit static memory on {best['model']} and {worst['ratio']:.3f} on "
-        f"{worst['model']}, as computed ({best['computed'] or 0:.3f} and {worst['computed'] or 0:.3f}). The price, as "
-        f"a multiple of 16 bits: {', '.join(price)}.{_told_outliers(every, [*steps.values(), *decodes.values()])}",
+        f"int8 takes {_told_cuts(best, worst)}. The price, as a multiple of 16 bits: {', '.join(price)}."
+        + _told_outliers(every, [*steps.values(), *decodes.values()]),
         effect=worst["ratio"],
         n=len(rows),
         condition=condition,
@@ -79,6 +78,14 @@ def _preference(pair: _Pair) -> tuple[bool, bool, float]:
 def _is_honest(pair: _Pair) -> bool:
     """At outlier threshold 0: above it the dynamic bytes of random weights are an accident of the initialisation."""
     return bool(setting(pair[1], "int8_threshold") == 0)
+
+
+def _told_cuts(best: Mapping[str, Any], worst: Mapping[str, Any]) -> str:
+    cuts, computed = f"{best['ratio']:.3f} of 16-bit static memory on {best['model']}", f"{best['computed'] or 0:.3f}"
+    if worst is not best:
+        cuts += f" and {worst['ratio']:.3f} on {worst['model']}"
+        computed += f" and {worst['computed'] or 0:.3f}"
+    return f"{cuts}, as computed ({computed})"
 
 
 def _told_dearest(pair: _Pair, rows: Sequence[Mapping[str, Any]]) -> str:

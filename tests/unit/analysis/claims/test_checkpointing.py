@@ -23,6 +23,15 @@ def test_supported_where_both_modes_cut_alike(make_record):
     finding = CHECKPOINTING_CUTS_DYNAMIC.test(evidence(*records))
     assert (finding.verdict, finding.effect, finding.n) == ("supported", pytest.approx(0.4), 4)
     assert "stays the same to the byte" in finding.summary
+    # All cut alike: there is no best and no worst.
+    assert finding.summary.count("0.400") == 1
+
+
+def test_the_best_and_the_worst_are_told(make_record):
+    records = [*modes(make_record, quantization="bf16"), *modes(make_record, (100, 60, 60), quantization="nf4")]
+    summary = CHECKPOINTING_CUTS_DYNAMIC.test(evidence(*records)).summary
+    assert summary.startswith("Dynamic memory falls to 0.400 of what it is without (bf16 ")
+    assert " at best and to 0.600 (nf4 " in summary
 
 
 def test_refuted_where_nothing_is_cut(make_record):

@@ -49,12 +49,15 @@ def test_supported_on_a_large_model(make_record):
     [row] = finding.rows
     assert (row["step ratio"], row["dynamic ratio"]) == (pytest.approx(1.25), pytest.approx(1.2))
     assert finding.missing == ()
+    # One model is the best and the worst: it is told once.
+    assert finding.summary.startswith("int8 takes 0.520 of 16-bit static memory on llama-2-7b, as computed (0.520). ")
 
 
 def test_conditional_by_model_with_the_bound_told(make_record):
     records = [*pair(make_record, "llama-2-7b"), *pair(make_record, "llama-3.2-1b")]
     finding = INT8_CUTS_STATIC.test(evidence(*records))
     assert finding.verdict == "conditional"
+    assert "takes 0.520 of 16-bit static memory on llama-2-7b and 0.607 on llama-3.2-1b, as" in finding.summary
     assert finding.condition is not None
     assert finding.condition.startswith("on llama-2-7b (0.520); not on llama-3.2-1b (0.607)")
     assert "in turn" in finding.missing[0]
