@@ -47,6 +47,7 @@ _LARGE = (
     "int8-7b",
     "kbit-preparation-7b",
     "lifecycle-7b",
+    "lifecycle-bias-7b",
     "model-size-7b",
     "optimizer-7b",
     "padding-7b",

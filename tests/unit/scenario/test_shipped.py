@@ -18,6 +18,7 @@ LEARNING = {
     device: {scenario.name: scenario for scenario in load_scenarios([FOLDER / "learning"], device)}
     for device in DEVICES
 }
+SEVEN_B = {"llama-2-7b", "mistral-7b", "qwen2.5-7b"}
 LARGE = {scenario.name: scenario for scenario in load_scenarios([FOLDER / "large"], "cuda")}
 LIVES = {"lifecycle", "lifecycle-bias", "adapter-count"}
 """Held in test_lives.py."""
@@ -207,9 +208,15 @@ def test_cuda_cases_are_of_real_models() -> None:
 
 def test_large_cases_are_of_7b_and_fit_a_gpu_of_80_gb() -> None:
     cases = [case for scenario in LARGE.values() for case in scenario.cases]
-    assert {case.model for case in cases} == {"llama-2-7b", "mistral-7b", "qwen2.5-7b"}
+    assert {case.model for case in cases} == SEVEN_B
     # The 13 GiB of each arm's weights are there at once, and 18 GiB of one arm's step (predicted) come on top.
     assert max(Counter(case.group for case in cases if case.group).values()) == 3
+
+
+def test_what_a_gpus_scenario_asks_is_asked_of_a_7b_model_too() -> None:
+    of_7b = {name for name, scenario in ON["cuda"].items() if {case.model for case in scenario.cases} & SEVEN_B}
+    assert of_7b == {"int8", "int8-inference", "model-size"}
+    assert {name.removesuffix("-7b") for name in LARGE} | of_7b == set(ON["cuda"])
 
 
 def test_what_one_large_scenario_asks_the_small_one_asks_too() -> None:
