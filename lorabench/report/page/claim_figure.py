@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,43 +23,24 @@ from lorabench.report.page.canvas import (
     shortened_apart,
     styled,
 )
+from lorabench.report.page.claim_series import Rows, Series, categories_of, hashable, series_of, told_apart
 from lorabench.report.page.palette import INK, MARKERS, MUTED, SERIES
 from lorabench.report.page.quantities import Scale, heading, is_number, number, scale_of
 
 WIDTH_IN = 4.2
-MOST_BARS = 48
-MOST_SERIES = 12
 _LABELLED_BARS = 16
 _SHORT_LABEL = 8
-_SERIES_CHARACTERS = 40
 _LINE_IN = 0.17
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class _Series:
-    """Points of one series, in the axis' unit; ``low`` and ``high`` are distances from ``y``."""
-
-    name: str
-    x: list[Any]
-    y: list[float]
-    low: list[float]
-    high: list[float]
-
-    @property
-    def errors(self) -> list[list[float]] | None:
-        return [self.low, self.high] if any(self.low) or any(self.high) else None
 
 
 def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
     """``rows`` without a value of ``y`` are left out; ``name`` is the file's."""
     rows = [row for row in rows if is_number(row.get(figure.y)) and row.get(figure.x) is not None]
     if figure.kind == "bars":
-        rows = _apart(figure, rows)
+        rows = told_apart(figure, rows)
     scale = scale_of(figure.y, [row[figure.y] for row in rows])
-    series = _series(figure, rows, scale)
-    categories = _categories(figure, rows)
+    series = series_of(figure, rows, scale)
+    categories = categories_of(figure, rows)
     with styled():
         if figure.kind == "bars":
             drawn = _bars(figure, series, categories, scale)
@@ -70,72 +49,13 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
         return render(drawn, name)
 
 
-def _apart(figure: Figure, rows: Rows) -> Rows:
-    """Where bars of one series would lie on each other, another column tells their names apart, as far as one can.
-
-    What no column tells apart, repeats of one case, is numbered.
-    """
-    places = _places(figure, rows)
-    if len(set(places)) == len(places):
-        return rows
-    drawn = {figure.x, figure.y, figure.series, figure.low, figure.high}
-    told = {
-        column: len({(place, row[column]) for place, row in zip(places, rows, strict=True)})
-        for column in rows[0]
-        if column not in drawn and all(isinstance(row.get(column), str) for row in rows)
-    }
-    column = max(told, key=lambda name: told[name], default="")
-    if told.get(column, 0) > len(set(places)):
-        rows = [{**row, figure.x: f"{format_value(row[figure.x])} {row[column]}"} for row in rows]
-    seen: Counter[Any] = Counter()
-    numbered = []
-    for row, place in zip(rows, _places(figure, rows), strict=True):
-        seen[place] += 1
-        name = f"{format_value(row[figure.x])} #{seen[place]}"
-        numbered.append({**row, figure.x: name} if seen[place] > 1 else row)
-    return numbered
-
-
-def _places(figure: Figure, rows: Rows) -> list[Any]:
-    """Where each row's bar stands."""
-    return [(_hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
-
-
-def _series(figure: Figure, rows: Rows, scale: Scale) -> list[_Series]:
-    made: dict[str, _Series] = {}
-    for row in rows:
-        label = "" if figure.series is None else format_value(row.get(figure.series))
-        if label not in made and len(made) == MOST_SERIES:
-            continue
-        one = made.setdefault(label, _Series(shortened(label, _SERIES_CHARACTERS), [], [], [], []))
-        value = row[figure.y]
-        one.x.append(row[figure.x])
-        one.y.append(value / scale.divisor)
-        for column, distances, sign in ((figure.low, one.low, -1), (figure.high, one.high, 1)):
-            end = row.get(column) if column else None
-            distances.append(max(0.0, sign * (end - value) / scale.divisor) if is_number(end) else 0.0)
-    return list(made.values())
-
-
-def _categories(figure: Figure, rows: Rows) -> list[Any] | None:
-    """The values of ``x`` that have no place on a number line, in order; None where they are numbers."""
-    values = list(dict.fromkeys(_hashable(row[figure.x]) for row in rows))
-    if figure.kind != "bars" and all(is_number(value) for value in values):
-        return None
-    return values[:MOST_BARS]
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool) else format_value(value)
-
-
 def _label(text: str, column: str, scale: Scale) -> str:
     """What an axis says: the claim's words or the column's, and the unit."""
     words = text or heading(column)
     return f"{words} ({scale.unit})" if scale.unit and scale.unit not in words else words
 
 
-def _bars(figure: Figure, series: list[_Series], categories: list[Any] | None, scale: Scale) -> Canvas:
+def _bars(figure: Figure, series: list[Series], categories: list[Any] | None, scale: Scale) -> Canvas:
     names = shortened_apart([format_value(value) for value in categories or []])
     lying = len(names) > 6 or max((len(name) for name in names), default=0) > _SHORT_LABEL
     bars = len(names) * len(series)
@@ -146,8 +66,8 @@ def _bars(figure: Figure, series: list[_Series], categories: list[Any] | None, s
     ends = [value + high for one in series for value, high in zip(one.y, one.high, strict=True)]
     for position, one in enumerate(series):
         offset = (position - (len(series) - 1) / 2) * thickness
-        kept = [index for index, value in enumerate(one.x) if _hashable(value) in (categories or [])]
-        at = [(categories or []).index(_hashable(one.x[index])) + offset for index in kept]
+        kept = [index for index, value in enumerate(one.x) if hashable(value) in (categories or [])]
+        at = [(categories or []).index(hashable(one.x[index])) + offset for index in kept]
         values = [one.y[index] for index in kept]
         draw = axes.barh if lying else axes.bar
         colour = SERIES[position % len(SERIES)]
@@ -186,7 +106,7 @@ def _lying_height(marks: int, categories: int) -> float:
     return 0.75 + max(0.6, 0.19 * marks + 0.14 * categories)
 
 
-def _legend_height(series: Sequence[_Series]) -> float:
+def _legend_height(series: Sequence[Series]) -> float:
     labels = [one.name for one in series if one.name]
     return _LINE_IN * math.ceil(len(labels) / legend_columns(labels, WIDTH_IN)) if labels else 0.0
 
@@ -219,13 +139,13 @@ def _write_values(
         )
 
 
-def _marks(figure: Figure, series: list[_Series], categories: list[Any] | None, scale: Scale) -> Canvas:
+def _marks(figure: Figure, series: list[Series], categories: list[Any] | None, scale: Scale) -> Canvas:
     if categories is not None and figure.kind == "points":
         return _lying_marks(figure, series, categories, scale)
     drawn = new_figure(WIDTH_IN, 2.6 + _legend_height(series))
     axes = drawn.add_subplot()
     for position, one in enumerate(series):
-        x = one.x if categories is None else [categories.index(_hashable(value)) for value in one.x]
+        x = one.x if categories is None else [categories.index(hashable(value)) for value in one.x]
         order = sorted(range(len(x)), key=lambda index: x[index]) if figure.kind == "lines" else list(range(len(x)))
         axes.errorbar(
             [x[index] for index in order],
@@ -250,7 +170,7 @@ def _marks(figure: Figure, series: list[_Series], categories: list[Any] | None, 
     return drawn
 
 
-def _lying_marks(figure: Figure, series: list[_Series], categories: list[Any], scale: Scale) -> Canvas:
+def _lying_marks(figure: Figure, series: list[Series], categories: list[Any], scale: Scale) -> Canvas:
     """Named cases below each other: their names need the room that a line has."""
     height_in = _lying_height(len(categories) * min(2, len(series)), len(categories))
     drawn = new_figure(WIDTH_IN, height_in + _legend_height(series))
@@ -258,10 +178,10 @@ def _lying_marks(figure: Figure, series: list[_Series], categories: list[Any], s
     apart = 0.6 / max(1, len(series))
     for position, one in enumerate(series):
         offset = (position - (len(series) - 1) / 2) * apart
-        kept = [index for index, value in enumerate(one.x) if _hashable(value) in categories]
+        kept = [index for index, value in enumerate(one.x) if hashable(value) in categories]
         axes.errorbar(
             [one.y[index] for index in kept],
-            [categories.index(_hashable(one.x[index])) + offset for index in kept],
+            [categories.index(hashable(one.x[index])) + offset for index in kept],
             xerr=one.errors and [[distances[index] for index in kept] for distances in one.errors],
             linestyle="none",
             **_look(position, one),
@@ -285,7 +205,7 @@ def _name_values_below(drawn: Canvas, label: str) -> None:
     drawn.supxlabel(textwrap.fill(label, 52), x=0.99, ha="right", fontsize=9.0, color=MUTED)
 
 
-def _look(position: int, one: _Series) -> dict[str, Any]:
+def _look(position: int, one: Series) -> dict[str, Any]:
     return {
         "marker": MARKERS[position % len(MARKERS)],
         "color": SERIES[position % len(SERIES)],

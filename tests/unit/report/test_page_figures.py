@@ -14,7 +14,8 @@ from report_material import MIB, verdicts
 from lorabench.analysis.claims.claim import Figure
 from lorabench.record import Memory, Timing
 from lorabench.report.page.canvas import shortened_apart
-from lorabench.report.page.claim_figure import MOST_BARS, draw_claim
+from lorabench.report.page.claim_figure import draw_claim
+from lorabench.report.page.claim_series import MOST_BARS
 from lorabench.report.page.palette import DYNAMIC, SERIES, STATIC
 from lorabench.report.page.scenario_figure import draw_scenario
 from lorabench.report.page.scenarios import Row
