@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorabench.analysis.predicted import identity, pairs
 from lorabench.analysis.timed_share import timed_share
 from lorabench.report.page.agreeing import Agreed, agreed
 from lorabench.report.page.beside import Beside, beside
@@ -29,7 +30,8 @@ class Timed:
 
 @dataclass(frozen=True)
 class View:
-    """``when`` has the days of the records that were made here, or of all. ``predicted`` and ``with_times`` are counts.
+    """``when`` has the days of the records that were made here, or of all. ``predicted`` and ``with_times`` are counts,
+    and ``met`` counts the predictions whose case was measured, too.
 
     ``panels_left_out`` scenarios have no figure, and ``panels_left_out_on`` says how many on which device. Where
     records are of ``several`` devices, what sums up their numbers has a part for each.
@@ -53,6 +55,7 @@ class View:
     cases: int
     committed: int
     predicted: int
+    met: int
     with_times: int
     timed: tuple[Timed, ...]
     when: str | None
@@ -62,6 +65,8 @@ def view(material: Material) -> View:
     made = cards(material.verdicts, material.agreements, material.entries)
     estimates, not_drawn = estimated(material), left_out(material)
     several = len(by_device(material)) > 1
+    predictions = [entry.record for entry in material.entries if entry.record.source == "predicted"]
+    met = {identity(predicted) for predicted, _ in pairs(entry.record for entry in material.entries)}
     return View(
         material=material,
         cards=made,
@@ -80,7 +85,8 @@ def view(material: Material) -> View:
         several=several,
         cases=len({entry.record.key for entry in material.entries}),
         committed=sum(entry.committed for entry in material.entries),
-        predicted=sum(entry.record.source == "predicted" for entry in material.entries),
+        predicted=len(predictions),
+        met=sum(identity(record) in met for record in predictions),
         with_times=sum(bool(entry.record.latency) for entry in material.entries),
         timed=_timed(material),
         when=_when(material),

@@ -213,7 +213,15 @@ def test_predictions_stand_beside_what_was_measured(write, make_record):
     shown = "".join(Page((out / "index.html").read_text()).shown)
     for text in ("Predicted beside measured", "158,000,000", "157,286,400", "713,600"):
         assert text in shown
-    assert "| 713,600 |" in (out / "report.md").read_text()
+    text = (out / "report.md").read_text()
+    assert "| 713,600 |" in text
+    assert "1 of the records are predictions, all beside what was measured." in text
+    alone = replace(predicted, key="0" * 16)
+    assert (
+        "2 of the records are predictions, 1 of them beside what"
+        in (write(measured, predicted, alone) / "report.md").read_text()
+    )
+    assert "1 of the records are predictions." in (write(measured, alone) / "report.md").read_text()
 
 
 def test_predictions_of_an_earlier_report_do_not_stay(write, make_record):
