@@ -45,10 +45,12 @@ class Panel:
 
 
 def panels(material: Material) -> tuple[Panel, ...]:
-    """Scenarios with anything to draw, in order; at most :data:`MOST_FIGURES`, what was measured before predictions."""
+    """Scenarios with anything to draw, in order: each as measured, then as predicted; at most :data:`MOST_FIGURES`."""
     groups = _drawable(material)
-    shown = set(_first_to_last(groups)[:MOST_FIGURES])
-    titles = [title for title in groups if title in shown]
+    place = {scenario: number for number, scenario in enumerate(dict.fromkeys(scenario for scenario, _ in groups))}
+    titles = sorted(
+        _first_to_last(groups)[:MOST_FIGURES], key=lambda title: (place[title[0]], _is_predicted(groups[title]))
+    )
     return tuple(_panel(number, *title, groups[title]) for number, title in enumerate(titles, 1))
 
 
@@ -59,8 +61,13 @@ def left_out(material: Material) -> tuple[str, ...]:
 
 
 def _first_to_last(groups: Mapping[Title, Sequence[Entry]]) -> list[Title]:
-    """What a reader would miss most comes first: a prediction is nearly what was measured."""
-    return sorted(groups, key=lambda title: groups[title][0].record.source == "predicted")
+    """What a reader would miss most comes first: a prediction is nearly what was measured, if anything was."""
+    measured = {title[0] for title, members in groups.items() if not _is_predicted(members)}
+    return sorted(groups, key=lambda title: (_is_predicted(groups[title]), title[0] in measured))
+
+
+def _is_predicted(members: Sequence[Entry]) -> bool:
+    return members[0].record.source == "predicted"
 
 
 def _drawable(material: Material) -> dict[Title, list[Entry]]:

@@ -177,3 +177,23 @@ def test_what_was_measured_gets_a_figure_before_predictions(read, make_record):
     assert [panel.device for panel in drawn[:12]] == ["Imaginary CPU", "Imaginary CPU (predicted)"] * 5 + [
         "Imaginary CPU"
     ] * 2
+
+
+def test_a_prediction_of_what_was_not_measured_gets_a_figure_before_one_of_what_was(read, make_record):
+    names = [f"s{number:02}" for number in range(MOST_FIGURES - 1)]
+    records = [
+        # The prediction comes first in the file, and second in the report.
+        *(
+            make_record({"scenario": name, "seed": 1}, source=source)
+            for name in names
+            for source in ("predicted", "measured")
+        ),
+        make_record({"scenario": "alone", "seed": 1}, source="predicted"),
+    ]
+    drawn = panels(gather([read(*records)], []))
+    assert [(panel.scenario, panel.device) for panel in drawn] == [
+        ("alone", "Imaginary CPU (predicted)"),
+        *((name, "Imaginary CPU") for name in names),
+    ]
+    drawn = panels(gather([read(*records[:4])], []))
+    assert [panel.device for panel in drawn] == ["Imaginary CPU", "Imaginary CPU (predicted)"] * 2
