@@ -343,7 +343,7 @@ def test_charts_show_every_sample_and_follow_scenario_and_phase(visit):
     assert memory == [
         ["static", [100] * 4],
         ["dynamic", [2, 4, 16, 128]],
-        ["measured peak", [102, 104, 116, 228]],
+        ["peak", [102, 104, 116, 228]],
     ]
     used = page.evaluate("document.getElementById('chart-allocator').data.map(one => [one.name, one.x[0]])")
     assert used == [["allocated", 102], ["reserved", 512], ["device used", 900]]

@@ -14,6 +14,7 @@ from lorabench.report.page.scenarios import Row
 
 _PANEL_IN = 2.9
 _ROW_IN = 0.2
+_PEAK = "peak"
 
 
 def draw_scenario(name: str, phases: Sequence[str], rows: Sequence[Row]) -> Drawn:
@@ -57,23 +58,29 @@ def _memory(axes: Axes, rows: Sequence[Row]) -> None:
         s=16,
         color=INK,
         zorder=3,
-        label="measured peak",
+        label=_PEAK,
     )
     _finish(axes, f"allocated ({scale.unit})")
 
 
 def _allocator(axes: Axes, rows: Sequence[Row]) -> None:
-    kinds = (
-        ("peak_allocated_bytes", "allocated", ALLOCATED),
-        ("peak_reserved_bytes", "reserved", RESERVED),
-        ("device_used_bytes", "device used", DEVICE_USED),
-    )
+    kinds = [
+        (column, label, colour)
+        for column, label, colour in (
+            ("peak_allocated_bytes", "allocated", ALLOCATED),
+            ("peak_reserved_bytes", "reserved", RESERVED),
+            # Of a prediction nobody knows it.
+            ("device_used_bytes", "device used", DEVICE_USED),
+        )
+        if any(getattr(row.memory, column) is not None for row in rows)
+    ]
+    thickness = 0.78 / len(kinds)
     scale = scale_of("_bytes", [row.memory.device_used_bytes or row.memory.peak_reserved_bytes for row in rows])
     for position, (column, label, colour) in enumerate(kinds):
         values = [(getattr(row.memory, column) or 0) / scale.divisor for row in rows]
-        axes.barh(
-            [place + (position - 1) * 0.26 for place in range(len(rows))], values, 0.24, color=colour, label=label
-        )
+        offset = (position - (len(kinds) - 1) / 2) * thickness
+        places = [place + offset for place in range(len(rows))]
+        axes.barh(places, values, 0.92 * thickness, color=colour, label=label)
     _finish(axes, f"peaks ({scale.unit})")
 
 
@@ -97,7 +104,7 @@ def _finish(axes: Axes, label: str) -> None:
     grid(axes, "x")
     handles, labels = axes.get_legend_handles_labels()
     # In the order of the bars; matplotlib would put lines and points first.
-    order = sorted(range(len(labels)), key=lambda index: labels[index] == "measured peak")
+    order = sorted(range(len(labels)), key=lambda index: labels[index] == _PEAK)
     axes.legend(
         [handles[index] for index in order],
         [labels[index] for index in order],

@@ -44,7 +44,7 @@ def inlined(svg: str, name: str, description: str) -> Markup:
     root.set("role", "img")
     root.set("aria-label", description)
     root.set("class", "plot")
-    root.set("style", f"aspect-ratio: {width:g} / {height:g}")
+    root.set("style", f"aspect-ratio: {width:g} / {height:g}; --width: {width:g}px")
     ET.register_namespace("", _SVG)
     return Markup(ET.tostring(root, encoding="unicode"))
 

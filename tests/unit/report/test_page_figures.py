@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -161,12 +162,20 @@ def test_a_scenario_stacks_dynamic_on_static():
     # The smallest of each is the legend's.
     assert static[2] / static[1] == pytest.approx(2.0, rel=1e-3)
     assert dynamic[2] / static[1] == pytest.approx(3.0, rel=1e-3)
-    assert {"allocated (MiB)", "step (ms)", "measured peak"} <= set(texts(drawn.svg))
+    assert {"allocated (MiB)", "step (ms)", "peak"} <= set(texts(drawn.svg))
 
 
 def test_a_scenario_shows_the_allocators_numbers_where_there_is_one():
     drawn = draw_scenario("f", ["step"], [row("a", MIB, MIB, reserved=4 * MIB)])
     assert {"allocated", "reserved", "device used", "peaks (MiB)"} <= set(texts(drawn.svg))
+
+
+def test_what_no_prediction_knows_is_not_in_its_figure():
+    known = row("a", MIB, MIB, reserved=4 * MIB)
+    predicted = replace(known, memory=replace(known.memory, device_used_bytes=None), timed=(None,))
+    told = set(texts(draw_scenario("f", [], [predicted]).svg))
+    assert {"static", "dynamic", "peak", "allocated", "reserved"} <= told
+    assert "device used" not in told
 
 
 def test_an_inlined_figure_follows_the_theme_and_has_ids_of_its_own():

@@ -25,7 +25,7 @@ const Charts = (() => {
     if (members.every((row) => (row.memory_peak_allocated_bytes ?? null) === null)) return say("chart-memory", "No memory was measured.");
     const scale = Format.scale("bytes", members.map((row) => row.memory_peak_allocated_bytes));
     const traces = bars(members, [["memory_static_bytes", "static", "series-1"], ["memory_dynamic_bytes", "dynamic", "series-5"]], scale);
-    const [peak] = bars(members, [["memory_peak_allocated_bytes", "measured peak", "ink"]], scale);
+    const [peak] = bars(members, [["memory_peak_allocated_bytes", "peak", "ink"]], scale);
     traces.push({ ...peak, type: "scatter", mode: "markers", orientation: undefined, marker: { color: colour("ink"), symbol: "diamond", size: 8 } });
     return plot("chart-memory", traces, { ...layout(members, `allocated, ${scale.unit}`, 28), barmode: "stack", bargap: 0.32 });
   }
