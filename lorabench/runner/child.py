@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorabench.errors import LorabenchError
+from lorabench.memory_errors import is_out_of_memory
 from lorabench.runner.ending import one_line
 from lorabench.runner.job import Job, Worker
 from lorabench.runner.lastphase import LastPhase
@@ -89,7 +90,11 @@ def work(worker: Worker, job: Job, event_fd: int, last_phase: LastPhase) -> int:
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 1
     except BaseException as error:
-        report = {"event": "raised", "status": _status_of(error), "type": type(error).__name__}
+        report = {
+            "event": "raised",
+            "status": "oom" if is_out_of_memory(error) else "failed",
+            "type": type(error).__name__,
+        }
         message = one_line(str(error))[:_MESSAGE_CHARACTERS]
         if not isinstance(error, LorabenchError):
             message = f"{message} ({_place_of(error)})"
@@ -101,11 +106,6 @@ def work(worker: Worker, job: Job, event_fd: int, last_phase: LastPhase) -> int:
         emit({**report, "message": message})
         return 1
     return 0
-
-
-def _status_of(error: BaseException) -> str:
-    # By name too: torch has not been imported here, and need not be.
-    return "oom" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "failed"
 
 
 def _place_of(error: BaseException) -> str:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lorabench.errors import InvalidCaseError
+from lorabench.memory_errors import is_out_of_memory
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit
-from lorabench.runner.memory_errors import is_out_of_memory
 
 
 class Stages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -159,7 +159,9 @@ class _Single:
             with self._stages("work"):
                 self._count_work(workload)
         if self._job.mode == "single" and self._job.profile and device.computes:
-            self._observations |= _launch_bound(workload, device, self._teller, self._latency, self._stages)
+            self._observations |= _launch_bound(
+                workload, device, self._teller, self._latency, self._stages, self._warnings.append
+            )
 
     def _attribute(self, workload: Workload, memory: MemoryPass) -> None:
         """A case that was measured stays measured where its bytes cannot be named; the record says why."""
@@ -215,7 +217,10 @@ def _run_timing(job: Job, device: Device, emit: Emit) -> None:
             for workload, observed in zip(workloads, observations, strict=True):
                 observed |= workload.observations()
         for workload, observed, latency in zip(workloads, observations, latencies, strict=True):
-            observed |= _launch_bound(workload, device, teller, latency, stages)
+            warnings: list[str] = []
+            observed |= _launch_bound(workload, device, teller, latency, stages, warnings.append)
+            if warnings:
+                observed["warnings"] = [*observed.get("warnings", []), *warnings]
     except Exception as fault:
         status, error = judge(fault, teller.phase)
     for index, workload in enumerate(workloads):
@@ -247,7 +252,12 @@ def _timed(workloads: list[Workload], job: Job, device: Device, teller: Teller) 
 
 
 def _launch_bound(
-    workload: Workload, device: Device, teller: Teller, latency: Mapping[str, list[float]], stages: Stages
+    workload: Workload,
+    device: Device,
+    teller: Teller,
+    latency: Mapping[str, list[float]],
+    stages: Stages,
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """The observation ``launch_bound``; nothing where there is no launch overhead, or no profiler to see it."""
     if device.type != "cuda":
@@ -256,7 +266,8 @@ def _launch_bound(
     try:
         with stages("launch"):
             shares = launch_pass(workload, device, teller.pass_by, latency)
-    except RuntimeError:
+    except RuntimeError as fault:
         # Another profiler is attached, or the card has no room left for this one's buffers: what was measured stands.
+        warn(f"no launch-bound share: {type(fault).__name__}: {' '.join(str(fault).split())}")
         return {}
     return {"launch_bound": shares} if shares else {}

@@ -13,6 +13,7 @@ from peft import PeftModel
 
 from lorabench.case import Case
 from lorabench.measure.phases import OnPhase, UnobservedPhases
+from lorabench.memory_errors import is_out_of_memory
 from lorabench.model import adapter as adapters
 from lorabench.model import adapter_files as files
 from lorabench.model import adapter_states as states
@@ -171,7 +172,7 @@ class Findings:
             file_bytes = files.file_bytes(folder)
             reloaded = _reload(type(bare), folder, self._case.attention, self._device)
         except (ValueError, NotImplementedError, RuntimeError, KeyError, AttributeError) as refusal:
-            if isinstance(refusal, torch.OutOfMemoryError):
+            if is_out_of_memory(refusal):
                 raise
             return {"refused": f"{type(refusal).__name__}: {' '.join(str(refusal).split())}"}
         again = self._models.outputs(reloaded)
