@@ -46,6 +46,7 @@ class CpuDevice:
     type: Literal["cpu"] = "cpu"
     torch_device = torch.device("cpu")
     computes = True
+    device_used_of = None
 
     def __init__(self) -> None:
         self.name = cpu_name()

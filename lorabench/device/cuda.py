@@ -28,6 +28,7 @@ class CudaDevice:
 
     type: Literal["cuda"] = "cuda"
     computes = True
+    device_used_of: Literal["process", "device"] | None = None
 
     def __init__(self, index: int = 0) -> None:
         if not torch.cuda.is_available():
@@ -67,6 +68,7 @@ class CudaDevice:
         """
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._nvml_handle)
         told = bytes_of_process(processes, os.getpid())
+        self.device_used_of = "device" if told is None else "process"
         return self._used_bytes() - self._used_before_bytes if told is None else told
 
     def reset_peak(self) -> None:

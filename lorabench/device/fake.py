@@ -47,6 +47,7 @@ class FakeDevice:
     type: Literal["fake"] = "fake"
     torch_device = torch.device("cpu")
     computes = False
+    device_used_of = None
 
     def __init__(self, card: Card = DEFAULT_CARD, capacity_bytes: int | None = None) -> None:
         self.card = card

@@ -59,6 +59,10 @@ class Device(Protocol):
     def device_used_bytes(self) -> int | None:
         """Bytes that the driver sees this process hold on the device; None where there is no driver."""
 
+    @property
+    def device_used_of(self) -> Literal["process", "device"] | None:
+        """What the last ``device_used_bytes`` counted: this process, or all that the device uses more than before."""
+
     def reset_peak(self) -> None: ...
 
     def settle(self) -> None:

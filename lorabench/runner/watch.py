@@ -89,6 +89,8 @@ class GpuWatch(NoWatch):
         if slowed:
             self.notes.warnings.append(f"the GPU was slowed down while timed ({', '.join(slowed)})")
         now = gpu_use(self._nvml_index)
+        if now is not None:
+            self.notes.device |= {"used_bytes": now.used_bytes}
         # The job itself is one process, whatever number it goes by.
         if now is not None and self._before is not None and len(now.pids - self._before.pids) > 1:
             self.notes.warnings.append(f"{CAME_LATER} while the case was timed")

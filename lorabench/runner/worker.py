@@ -138,6 +138,8 @@ class _Single:
                 memory.build()
             with self._stages("memory"):
                 memory.run()
+        if device.device_used_of is not None:
+            self._observations["device_used_of"] = device.device_used_of
         if self._job.attribute:
             with self._stages("attribution"):
                 self._attribute(workload, memory)

@@ -82,7 +82,11 @@ def test_a_case_alone_on_a_cool_gpu_has_its_state_and_no_warning(watch, driver, 
     watching = watch(throttled_s=[{"power cap": 7.0, "thermal slowdown": 0.0}])
     through(watching, {"event": "phase", "phase": "load"}, TIMING, RESULT, END, driver=driver)
     assert wait(watching, driver) == []
-    assert watching.notes.device == {**COOL, "throttled_s": {"power cap": 0.0, "thermal slowdown": 0.0}}
+    assert watching.notes.device == {
+        **COOL,
+        "throttled_s": {"power cap": 0.0, "thermal slowdown": 0.0},
+        "used_bytes": IDLE.used_bytes,
+    }
     assert watching.notes.warnings == []
     assert said == []
 
