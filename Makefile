@@ -69,11 +69,14 @@ test: lint $(VENV)/.pretrained $(VENV)/h100/.installed  ## all that CI runs: lin
 # it, or read times. The last opens CUDA in pytest's own process, which then stays on the GPU.
 SHARING := $(patsubst %,tests/gpu/test_%.py,attention_choice checkpoint fits fork_server gpu_attribution operators)
 GPU_TEST = $(GPU_PYTHON) -m pytest -m gpu
+GPU_TABLE = results/$(EVIDENCE)
 
-test-gpu: $(GPU_READY)  ## the tests that need a CUDA GPU, on one that nobody else uses (half an hour)
-	$(GPU_TEST) --numprocesses $(words $(SHARING)) --dist loadfile $(SHARING)
-	$(GPU_TEST) $(filter-out $(SHARING),$(wildcard tests/gpu/test_*.py))
-	$(GPU_TEST) tests/benchmarks --ignore tests/benchmarks/test_report.py tests/unit/device/test_cuda.py
+test-gpu: $(GPU_READY)  ## the tests that need a CUDA GPU, on one that nobody else uses, and their tables into results/ (half an hour)
+	$(GPU_TEST) --numprocesses $(words $(SHARING)) --dist loadfile $(SHARING) \
+		--operators-table $(GPU_TABLE)operators.csv --fits-table $(GPU_TABLE)tried.csv
+	$(GPU_TEST) $(filter-out $(SHARING),$(wildcard tests/gpu/test_*.py)) --truth-table $(GPU_TABLE)truth.csv
+	$(GPU_TEST) tests/benchmarks --ignore tests/benchmarks/test_report.py tests/unit/device/test_cuda.py \
+		--benchmark-json $(GPU_TABLE)benchmarks.json
 
 # Predicted for an H100 and held to the byte. A small model, and few tokens, so that CI has time for each question: bytes
 # follow the same code. Left out are scenarios that ask for time.

@@ -1,4 +1,4 @@
-"""A 7B model with random weights is built on the GPU in seconds: no host copy is made."""
+"""A 7B model with random weights is built on the GPU in seconds."""
 
 from __future__ import annotations
 
