@@ -112,9 +112,23 @@ class LocalLauncher:
         timed = [index for index, (_, outcome) in enumerate(alone) if outcome.status in _WORTH_TIMING]
         together = tuple(work.cases[index] for index in timed)
         in_turn = (yield from self._run_job(together, "timing", work.repeat)) if together else []
+        if len(together) > 1 and all(outcome.status == "oom" for outcome in in_turn):
+            in_turn = yield from self._time_apart(together, in_turn, work.repeat)
         timings = dict(zip(timed, in_turn, strict=True))
         for index, (case, (started_at, outcome)) in enumerate(zip(work.cases, alone, strict=True)):
             yield self._record(case, join(outcome, timings.get(index)), work.repeat, started_at)
+
+    def _time_apart(
+        self, cases: tuple[Case, ...], together: Sequence[Outcome], repeat: int
+    ) -> Generator[Wait, None, list[Outcome]]:
+        """Arms that did not fit side by side, each in a process of its own: their times are not compared."""
+        apart = []
+        for case, before in zip(cases, together, strict=True):
+            [outcome] = yield from self._run_job((case,), "timing", repeat)
+            told = f"timed alone, not in turn: the {len(cases)} arms of its group do not fit side by side"
+            notes = replace(outcome.notes, warnings=[told, *outcome.notes.warnings])
+            apart.append(replace(outcome, wall_s=before.wall_s + outcome.wall_s, notes=notes))
+        return apart
 
     def _run_job(
         self, cases: tuple[Case, ...], mode: Mode, repeat: int, snapshot: str | None = None, *, work: bool = True

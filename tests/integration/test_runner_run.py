@@ -99,6 +99,26 @@ def test_a_group_that_crashes_while_timed_keeps_the_memory(group):
         assert record.memory.static_bytes == 1000
 
 
+def test_arms_that_do_not_fit_side_by_side_are_timed_each_alone(group):
+    records = list(run(group("need-all-memory-when-timed", "need-all-memory-when-timed", "work")))
+    assert [(record.status, record.error) for record in records] == [("ok", None)] * 3
+    for record in records:
+        assert record.latency["step"].median_s == 0.5
+        assert record.memory.static_bytes == 1000
+        [warning] = record.observations["warnings"]
+        assert warning == "timed alone, not in turn: the 3 arms of its group do not fit side by side"
+    # No claim compares times of processes apart.
+    assert len({record.observations["timing_pid"] for record in records}) == 3
+
+
+def test_an_arm_that_does_not_fit_alone_while_it_is_timed_is_out_of_memory(group):
+    full, ok = sorted(run(group("raise-memory-error-when-timed", "work")), key=lambda record: record.seed)
+    assert (full.status, full.error.type, full.memory.static_bytes) == ("oom", "MemoryError", 1000)
+    assert full.error.message.startswith("timing: ")
+    assert ok.status == "ok"
+    assert ok.latency
+
+
 def test_a_group_that_hangs_while_timed_says_whose_time_is_over(behave):
     cases = [behave("hang-when-timed", number=number, timeout_s=1.0, group="group") for number in range(3)]
     for record in run(cases):

@@ -76,6 +76,20 @@ def crash_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
     work(job, case, index, emit)
 
 
+def need_all_memory_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
+    if job.mode == "timing" and len(job.cases) > 1:
+        emit.phase("load", index)
+        raise MemoryError("no 12 GiB in one piece")
+    work(job, case, index, emit)
+
+
+def raise_memory_error_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
+    if job.mode == "timing":
+        emit.phase("backward", index)
+        raise MemoryError("no 12 GiB in one piece")
+    work(job, case, index, emit)
+
+
 def hang_when_timed(job: Job, case: Case, index: int, emit: Emit) -> None:
     if job.mode == "timing":
         time.sleep(3600)
@@ -203,6 +217,8 @@ BEHAVIOURS: dict[str, Callable[[Job, Case, int, Emit], None]] = {
         time_steps,
         crash_when_timed,
         hang_when_timed,
+        need_all_memory_when_timed,
+        raise_memory_error_when_timed,
         invalid_alone,
         nap,
         raise_error,
