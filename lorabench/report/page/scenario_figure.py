@@ -14,6 +14,8 @@ from lorabench.report.page.scenarios import Row
 
 _PANEL_IN = 2.9
 _ROW_IN = 0.2
+# Two settings and a list of target modules.
+_LABEL_CHARACTERS = 40
 _PEAK = "peak"
 
 
@@ -22,12 +24,13 @@ def draw_scenario(name: str, phases: Sequence[str], rows: Sequence[Row]) -> Draw
     has_memory = any(row.memory.static_bytes is not None for row in rows)
     has_allocator = any(row.memory.peak_reserved_bytes is not None for row in rows)
     panels = has_memory + has_allocator + len(phases)
-    longest = max(len(shortened(row.label)) for row in rows)
+    names = [shortened(row.label, _LABEL_CHARACTERS) for row in rows]
+    longest = max(map(len, names))
     with styled():
         height_in = 0.95 + max(0.8, _ROW_IN * len(rows) * (1.7 if has_allocator else 1.0))
         figure = new_figure(_PANEL_IN * panels + 0.065 * longest, height_in)
         grids = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
-        grids[0].set_yticks(range(len(rows)), [shortened(row.label) for row in rows])
+        grids[0].set_yticks(range(len(rows)), names)
         grids[0].invert_yaxis()
         grids[0].margins(y=0.02)
         if has_memory:
