@@ -165,7 +165,10 @@ class Record:
     @property
     def shared_gpu(self) -> bool:
         """Whether another process was seen on the GPU while the case had it."""
-        return any(text.startswith((USED_BEFORE, CAME_LATER)) for text in self.observations.get("warnings", ()))
+        warnings = self.observations.get("warnings")
+        # Anything may be observed; a warning is text.
+        told = warnings if isinstance(warnings, (list, tuple)) else ()
+        return any(str(text).startswith((USED_BEFORE, CAME_LATER)) for text in told)
 
     def in_each_scenario(self) -> tuple[Record, ...]:
         """The record as each scenario has it that asks for its case, once in each, its own first."""

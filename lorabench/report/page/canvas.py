@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from lorabench.report.page.palette import INK, LINE, MUTED, PAPER
 from lorabench.wording import one_line
@@ -51,6 +51,7 @@ STYLE: Mapping[str, Any] = {
 DOTS_PER_INCH = 144
 _LABEL_CHARACTERS = 26
 _THOUSANDS_FROM = 10_000
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,12 @@ def _on_two_lines(text: str, most: int) -> str:
 def grid(axes: Axes, along: str) -> None:
     """Lines to read values by; ``along`` is the axis that the values lie on."""
     values = axes.xaxis if along == "x" else axes.yaxis
-    if max(map(abs, values.get_view_interval())) >= _THOUSANDS_FROM:
+    farthest = max(map(abs, values.get_view_interval()))
+    if farthest >= _THOUSANDS_FROM:
         values.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if along == "x":
+            # Long numbers beside each other.
+            values.set_major_locator(MaxNLocator(4 if farthest < _MILLION else 2))
     else:
         axes.ticklabel_format(axis=along, useOffset=False)  # type: ignore[arg-type]
     axes.grid(visible=True, axis=along)  # type: ignore[arg-type]

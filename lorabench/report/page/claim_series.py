@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,16 @@ def _places(figure: Figure, rows: Rows) -> list[Any]:
 
 
 def series_of(figure: Figure, rows: Rows, scale: Scale) -> list[Series]:
-    """One for each value of the figure's ``series``, in the order of their first rows, :data:`MOST_SERIES` at most."""
+    """One for each value of the figure's ``series``, in the order of their first rows, :data:`MOST_SERIES` at most.
+
+    An empty one after them says how many more there are.
+    """
     made: dict[str, Series] = {}
+    left_out: set[str] = set()
     for row in rows:
         label = "" if figure.series is None else format_value(row.get(figure.series))
         if label not in made and len(made) == MOST_SERIES:
+            left_out.add(label)
             continue
         one = made.setdefault(label, Series(shortened(label, _SERIES_CHARACTERS), [], [], [], []))
         value = row[figure.y]
@@ -79,15 +84,22 @@ def series_of(figure: Figure, rows: Rows, scale: Scale) -> list[Series]:
         for column, distances, sign in ((figure.low, one.low, -1), (figure.high, one.high, 1)):
             end = row.get(column) if column else None
             distances.append(max(0.0, sign * (end - value) / scale.divisor) if is_number(end) else 0.0)
-    return list(made.values())
+    return [*made.values(), *([Series(_more(left_out), [], [], [], [])] if left_out else [])]
 
 
 def categories_of(figure: Figure, rows: Rows) -> list[Any] | None:
-    """The values of ``x`` that have no place on a number line, in order; None where they are numbers."""
+    """The values of ``x`` that have no place on a number line, in order; None where they are numbers.
+
+    Of more than :data:`MOST_BARS` the last says how many more there are.
+    """
     values = list(dict.fromkeys(hashable(row[figure.x]) for row in rows))
     if figure.kind != "bars" and all(is_number(value) for value in values):
         return None
-    return values[:MOST_BARS]
+    return [*values[:MOST_BARS], *([_more(values[MOST_BARS:])] if values[MOST_BARS:] else [])]
+
+
+def _more(left_out: Collection[Any]) -> str:
+    return f"{len(left_out)} more in the table"
 
 
 def hashable(value: Any) -> Any:

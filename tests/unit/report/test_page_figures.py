@@ -16,7 +16,7 @@ from lorabench.analysis.claims.claim import Figure
 from lorabench.record import Memory, Timing
 from lorabench.report.page.canvas import shortened_apart
 from lorabench.report.page.claim_figure import draw_claim
-from lorabench.report.page.claim_series import MOST_BARS
+from lorabench.report.page.claim_series import MOST_BARS, MOST_SERIES
 from lorabench.report.page.palette import DYNAMIC, SERIES, STATIC
 from lorabench.report.page.scenario_figure import draw_scenario
 from lorabench.report.page.scenarios import Row
@@ -82,7 +82,17 @@ def test_values_that_are_missing_are_left_out():
 
 def test_too_many_bars_are_capped():
     rows = [{"model": f"m{n}", "ratio": 1.0} for n in range(MOST_BARS + 20)]
-    assert len(boxes(draw_claim("f", Figure("bars", "model", "ratio"), rows).svg, SERIES[0])) == MOST_BARS
+    drawn = draw_claim("f", Figure("bars", "model", "ratio"), rows)
+    assert len(boxes(drawn.svg, SERIES[0])) == MOST_BARS
+    assert "20 more in the table" in texts(drawn.svg)
+
+
+@pytest.mark.parametrize(("count", "told"), [(MOST_SERIES, False), (MOST_SERIES + 2, True)])
+def test_series_that_are_not_drawn_are_told(count, told):
+    rows = [{"model": "a", "kind": f"k{n}", "ratio": 1.0} for n in range(count)]
+    assert (
+        "2 more in the table" in texts(draw_claim("f", Figure("bars", "model", "ratio", series="kind"), rows).svg)
+    ) == told
 
 
 def test_names_are_text_and_no_formula():
