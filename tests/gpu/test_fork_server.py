@@ -59,6 +59,30 @@ def test_a_child_has_cuda_and_bitsandbytes_own_kernels(launcher):
     assert record.device.name == visible_gpus()[0].name
 
 
+@pytest.mark.parametrize(
+    ("opener", "reason"),
+    [
+        ("opens_cuda", "CUDA was initialised in torch by an import"),
+        ("opens_driver", "CUDA's driver was initialised by an import"),
+    ],
+    ids=["torch", "driver"],
+)
+def test_a_server_in_which_an_import_opened_cuda_spawns_by_itself(opener, reason, monkeypatch):
+    """Nothing asks it to: it sees a CUDA that is really open. A child forked from there could not use it."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    options = ["--worker", "cuda_workers:run_job", "--preload", f"torch,{opener}"]
+    with LocalLauncher(resolve_device("cuda"), server_options=options) as launcher:
+        records = list(launcher.run([work("look-around")] * 2))
+        hello = launcher._server.hello
+    assert hello["start"] == "spawn"
+    assert hello["reason"] == reason
+    assert hello["not_preloaded"] == []
+    for record in records:
+        assert record.status == "ok", record.error
+        assert record.observations["kernels_registered"]
+        assert record.observations["equal"]
+
+
 def test_a_spoilt_cuda_ends_its_child_alone(launcher):
     spoilt, after = launcher.run([work("spoil-cuda"), work("look-around")])
     assert spoilt.status == "failed"

@@ -1,6 +1,7 @@
 """Every preset on the GPU in each quantization: training in each checkpointing mode, and inference.
 
-As far as the GPU's memory goes; of what is larger, loading ends out of memory.
+As far as the GPU's memory goes; of what is larger, loading ends out of memory. That is with the first task that a
+family's models can have; with the others a small preset of the family goes through the same, in bf16 and nf4.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from threading import Condition
 from typing import Any
 
 import pytest
 from machine import ROOM_GB, TOTAL_GB, at_once
 
-from lorabench.case import Adapter, Case, Measure
+from lorabench.case import Adapter, Case, Measure, TaskType
 from lorabench.catalog import PRESETS
+from lorabench.catalog.families import FAMILIES
 from lorabench.environment import resolve_device
 from lorabench.record import Record
 from lorabench.runner import watch
@@ -41,6 +44,7 @@ SMALL = (
     "bert-base",
     "smollm2-135m",
 )
+SMALL_OF_FAMILY = {PRESETS[model].model_type: model for model in reversed(SMALL)}
 LARGE = {
     "llama-2-7b": 6.7,
     "qwen2.5-7b": 7.6,
@@ -57,28 +61,30 @@ AT_ONCE = at_once(10, each_gb=7)
 """Small cases beside each other: none of their times is read, and bytes are each process's own."""
 
 
-def small_case(model: str, task_type: str | None = None, **settings: Any) -> Case:
+def small_case(model: str, task_type: TaskType | None = None, **settings: Any) -> Case:
     family = PRESETS[model].family
-    adapter = Adapter(target_modules=family.query_value, task_type=task_type or family.task_types[0])  # type: ignore[arg-type]
+    adapter = Adapter(target_modules=family.query_value, task_type=task_type or family.task_types[0])
     defaults: dict[str, Any] = {"batch_size": 2, "sequence_length": 64, "new_tokens": 4, "int8_threshold": 0.0}
     return Case(
         **{"scenario": "presets", "model": model, "adapter": adapter, "measure": MEASURE, **defaults, **settings}
     )
 
 
+def in_every_mode(model: str, quantization: str, task_type: TaskType | None = None) -> list[Case]:
+    """Training with each kind of checkpointing, and inference."""
+    trained = [{"task": "train", "gradient_checkpointing": checkpointing} for checkpointing in CHECKPOINTING]
+    modes: list[dict[str, Any]] = [*trained, {"task": "infer"}]
+    return [small_case(model, task_type, quantization=quantization, **mode) for mode in modes]
+
+
 def cases() -> list[Case]:
     found = []
     for model in SMALL:
         for quantization in QUANTIZATIONS:
-            found += [
-                small_case(model, task="train", quantization=quantization, gradient_checkpointing=checkpointing)
-                for checkpointing in CHECKPOINTING
-            ]
-            found += [small_case(model, task="infer", quantization=quantization)]
-    found += [
-        small_case("bert-base", task_type, task="train", quantization="bf16")
-        for task_type in ("TOKEN_CLS", "FEATURE_EXTRACTION")
-    ]
+            found += in_every_mode(model, quantization)
+    for family, model in SMALL_OF_FAMILY.items():
+        for task_type, quantization in product(FAMILIES[family].task_types[1:], ("bf16", "nf4")):
+            found += in_every_mode(model, quantization, task_type)
     return found
 
 
@@ -99,10 +105,7 @@ def in_full(case: Case) -> bool:
 
 
 ALL_LARGE_CASES = [
-    small_case(model, task=task, quantization=quantization, gradient_checkpointing=checkpointing)
-    for model in LARGE
-    for quantization in QUANTIZATIONS
-    for task, checkpointing in (*(("train", checkpointing) for checkpointing in CHECKPOINTING), ("infer", "none"))
+    case for model in LARGE for quantization in QUANTIZATIONS for case in in_every_mode(model, quantization)
 ]
 # What is between the two would fit or not by a few GB.
 LARGE_CASES = [case for case in ALL_LARGE_CASES if needed_gb(case.model, case.quantization) <= TOTAL_GB]
@@ -132,6 +135,11 @@ class Room:
 
 def test_no_preset_is_left_out() -> None:
     assert {*SMALL, *LARGE} == PRESETS.keys()
+
+
+def test_no_family_has_only_large_presets_but_mistral() -> None:
+    """Its other tasks run cut down, on the CPU (tests/integration/test_workload_presets.py)."""
+    assert FAMILIES.keys() - SMALL_OF_FAMILY.keys() == {"mistral"}
 
 
 @pytest.fixture(scope="module")

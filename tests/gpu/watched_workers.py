@@ -6,7 +6,7 @@ What opens CUDA when it is imported is imported in the worker: tests read names 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -54,17 +54,36 @@ def list_operators(job: Job, emit: Emit) -> None:
         patch.object(AttributionMode, "__init__", begin),
         patch.object(AttributionMode, "__torch_dispatch__", note),
     ):
-        worker.run_job(job, _Adding(emit, steps))
+        worker.run_job(job, _Adding(emit, lambda: {"operators": steps[0]} if steps else {}))
+
+
+def list_turns(job: Job, emit: Emit) -> None:
+    """Puts ``turns`` into the observations: of each inference step of the job, its arm and whether it was timed."""
+    from lorabench.measure.phases import TimedPhases
+    from lorabench.runner import worker
+    from lorabench.workload.inference import Inference
+
+    turns: list[tuple[str, bool]] = []
+    step = Inference.step
+
+    def note(self: Any, phases: Any) -> None:
+        turns.append((self.case.adapter_state, isinstance(phases, TimedPhases)))
+        step(self, phases)
+
+    with patch.object(Inference, "step", note):
+        worker.run_job(job, _Adding(emit, lambda: {"turns": turns}))
 
 
 class _Adding:
-    def __init__(self, emit: Emit, steps: list[list[tuple[str, int]]]) -> None:
+    """Adds what has been seen by then to the observations of each result."""
+
+    def __init__(self, emit: Emit, seen: Callable[[], Mapping[str, Any]]) -> None:
         self._emit = emit
-        self._steps = steps
+        self._seen = seen
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "result" and self._steps:
-            event = {**event, "observations": {**event["observations"], "operators": self._steps[0]}}
+        if event["event"] == "result":
+            event = {**event, "observations": {**event["observations"], **self._seen()}}
         self._emit(event)
 
     def phase(self, name: str, case: int) -> None:

@@ -185,3 +185,18 @@ def test_the_usual_server_has_imported_the_torch_stack_and_forks(behave):
     assert {"torch", "transformers", "peft", "bitsandbytes"} <= set(record.observations["modules"])
     # No tensor operation was run before: threads of a pool would be missing in the child.
     assert record.observations["threads"] == 1
+
+
+def test_a_server_in_which_an_import_opened_cuda_spawns_by_itself(behave):
+    """Nothing asks it to: it finds the reason in its own process. The child is an interpreter without that import."""
+    options = ("--worker", "workers:run_job", "--preload", "torch,claims_cuda")
+    with LocalLauncher(resolve_device("cpu"), server_options=options) as launcher:
+        first, second = launcher.run([Work((behave("tell-start"),)), Work((behave("tell-start", number=1),))])
+        hello = launcher._server.hello
+    assert hello["start"] == "spawn"
+    assert hello["reason"] == "CUDA was initialised in torch by an import"
+    assert hello["not_preloaded"] == []
+    for record in (first, second):
+        assert record.status == "ok", record.error
+        assert not {"torch", "claims_cuda"} & set(record.observations["modules"])
+    assert first.observations["pid"] != second.observations["pid"]
