@@ -152,7 +152,11 @@ def test_a_record_keeps_what_the_driver_said(behave, shared_gpu):
     cases = [behave("time-steps", number=number) for number in range(3)]
     launcher = LocalLauncher(shared_gpu, server_options=LIGHT_SERVER, progress=told)
     for record in run(cases, launcher):
-        assert record.observations["device"] == {"throttle_reasons": ["power cap"], "power_w": 699.5}
+        assert record.observations["device"] == {
+            "throttle_reasons": ["power cap"],
+            "power_w": 699.5,
+            "used_bytes": 300 << 20,
+        }
         assert len(record.observations["warnings"]) == 2
         assert record.observations["ran_on"] == "cuda:0"
     assert len(told.warnings) == 1, "it is said once, not for every case"
