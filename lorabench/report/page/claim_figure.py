@@ -38,9 +38,11 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
     rows = [row for row in rows if is_number(row.get(figure.y)) and row.get(figure.x) is not None]
     if figure.kind == "bars":
         rows = told_apart(figure, rows)
+    categories = categories_of(figure, rows)
+    if categories is not None:
+        rows = [row for row in rows if hashable(row[figure.x]) in categories]
     scale = scale_of(figure.y, [row[figure.y] for row in rows])
     series = series_of(figure, rows, scale)
-    categories = categories_of(figure, rows)
     with styled():
         if figure.kind == "bars":
             drawn = _bars(figure, series, categories, scale)
@@ -66,20 +68,17 @@ def _bars(figure: Figure, series: list[Series], categories: list[Any] | None, sc
     ends = [value + high for one in series for value, high in zip(one.y, one.high, strict=True)]
     for position, one in enumerate(series):
         offset = (position - (len(series) - 1) / 2) * thickness
-        kept = [index for index, value in enumerate(one.x) if hashable(value) in (categories or [])]
-        at = [(categories or []).index(hashable(one.x[index])) + offset for index in kept]
-        values = [one.y[index] for index in kept]
+        at = [(categories or []).index(hashable(value)) + offset for value in one.x]
         draw = axes.barh if lying else axes.bar
         colour = SERIES[position % len(SERIES)]
-        draw(at, values, thickness * 0.9, color=colour, alpha=_strength(position), label=one.name or None)
+        draw(at, one.y, thickness * 0.9, color=colour, alpha=_strength(position), label=one.name or None)
         if one.errors:
-            errors = [[distances[index] for index in kept] for distances in one.errors]
             if lying:
-                axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.1)
+                axes.errorbar(one.y, at, xerr=one.errors, fmt="none", ecolor=INK, elinewidth=1.1)
             else:
-                axes.errorbar(at, values, yerr=errors, fmt="none", ecolor=INK, elinewidth=1.1)
+                axes.errorbar(at, one.y, yerr=one.errors, fmt="none", ecolor=INK, elinewidth=1.1)
         if bars <= _LABELLED_BARS:
-            _write_values(axes, at, values, [one.high[index] for index in kept], lying)
+            _write_values(axes, at, one.y, one.high, lying)
     positions = range(len(names))
     value_label, category_label = _label(figure.y_label, figure.y, scale), figure.x_label or heading(figure.x)
     room = 1.16 if bars <= _LABELLED_BARS else 1.05
@@ -178,11 +177,10 @@ def _lying_marks(figure: Figure, series: list[Series], categories: list[Any], sc
     apart = 0.6 / max(1, len(series))
     for position, one in enumerate(series):
         offset = (position - (len(series) - 1) / 2) * apart
-        kept = [index for index, value in enumerate(one.x) if hashable(value) in categories]
         axes.errorbar(
-            [one.y[index] for index in kept],
-            [categories.index(hashable(one.x[index])) + offset for index in kept],
-            xerr=one.errors and [[distances[index] for index in kept] for distances in one.errors],
+            one.y,
+            [categories.index(hashable(value)) + offset for value in one.x],
+            xerr=one.errors,
             linestyle="none",
             **_look(position, one),
         )

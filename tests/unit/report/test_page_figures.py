@@ -87,6 +87,13 @@ def test_too_many_bars_are_capped():
     assert "20 more in the table" in texts(drawn.svg)
 
 
+@pytest.mark.parametrize("kind", ["bars", "lines", "points"])
+def test_more_cases_and_series_than_a_figure_has_are_no_fault_of_any_kind(kind):
+    rows = [{"model": f"m{n}", "kind": f"k{n % 15}", "ratio": 1.0 + n, "high": 2.0 + n} for n in range(60)]
+    drawn = draw_claim("f", Figure(kind, "model", "ratio", series="kind", high="high"), rows)
+    assert {"3 more in the table"} <= set(texts(drawn.svg))
+
+
 @pytest.mark.parametrize(("count", "told"), [(MOST_SERIES, False), (MOST_SERIES + 2, True)])
 def test_series_that_are_not_drawn_are_told(count, told):
     rows = [{"model": "a", "kind": f"k{n}", "ratio": 1.0} for n in range(count)]
