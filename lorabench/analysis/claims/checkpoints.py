@@ -93,6 +93,9 @@ ADAPTER_ONLY_CHECKPOINT = Claim(
     unit="file bytes / expected bytes",
     test=_test_adapter_only,
     figure=Figure("bars", x="case", y="% of the whole", x_label="case", y_label="adapter file, % of the whole model's"),
+    cause="get_peft_model_state_dict in peft/utils/save_and_load.py saves the adapter's tensors and the biases that "
+    "its mode trains, which BaseTuner._get_learnable_bias_state_dict in peft/tuners/tuners_utils.py chooses: under "
+    "bias all those of the whole model. It adds the layers of modules_to_save: a classifier's head.",
 )
 
 

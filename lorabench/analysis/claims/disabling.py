@@ -88,7 +88,8 @@ ADAPTERS_DISABLE = Claim(
         x_label="case",
         y_label="largest difference of a logit, disabled while merged",
     ),
-    cause="disable_adapter switches A and B off and leaves trained biases where they are; merged weights are unmerged "
-    "first, by a subtraction that rounds, and in int8 and nf4 they are quantized again (peft/tuners/lora/bnb.py).",
+    cause="BaseTuner.disable_adapter_layers in peft/tuners/tuners_utils.py switches A and B off and leaves trained "
+    "biases where they are, with a warning; merged weights are unmerged first, by a subtraction that rounds, and in "
+    "int8 and nf4 they are quantized again (unmerge() in peft/tuners/lora/bnb.py).",
     caveat={"cpu": "Where a GPU waits for launches, the disabled layers' extra Python shows more than on a CPU."},
 )

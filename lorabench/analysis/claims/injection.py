@@ -150,6 +150,10 @@ INJECTION_REPLACES_AND_FREEZES = Claim(
     unit="share of adapter gradients that arrive",
     test=_test_injection,
     figure=Figure("bars", x="case", y="attach ms", x_label="case", y_label="attaching the adapter, ms"),
+    cause="BaseTuner._mark_only_adapters_as_trainable in peft/tuners/tuners_utils.py lets every bias of the model "
+    "train under bias all, and those of adapted layers under lora_only. PeftModelForSequenceClassification.__init__ "
+    "and PeftModelForTokenClassification.__init__ in peft/peft_model.py add the classifier's names to modules_to_save, "
+    "so that its head trains.",
 )
 
 
