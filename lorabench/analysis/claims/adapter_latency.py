@@ -113,6 +113,7 @@ UNMERGED_ADDS_LATENCY = Claim(
         "cpu": "On a CPU, too, it is mostly the added operators and not their products: rank 64 adds little to what "
         "rank 8 adds. How long a GPU waits for their launches, only a GPU shows."
     },
+    reads="times",
 )
 
 
@@ -219,4 +220,5 @@ MERGED_ADDS_NONE = Claim(
     "frozen; in fp16 it takes 1.00. What int8 and nf4 lose: merge() in peft/tuners/lora/bnb.py dequantizes, adds and "
     "quantizes again.",
     caveat={"cpu": "A CPU's decoding scatters by more than 2%: a tie needs more rounds than on a busy GPU."},
+    reads="times or outputs",
 )

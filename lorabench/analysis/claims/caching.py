@@ -189,4 +189,5 @@ CACHE_CONFLICTS_WITH_CHECKPOINTING = Claim(
     cause="merge_with_config_defaults in transformers/utils/generic.py, around the model's forward, sets use_cache to "
     "False with this warning while the model trains with checkpointing: no cache is made. GradientCheckpointingLayer "
     "in transformers/modeling_layers.py would drop one that still reached a layer.",
+    reads="losses or outputs",
 )

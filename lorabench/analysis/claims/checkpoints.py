@@ -96,6 +96,7 @@ ADAPTER_ONLY_CHECKPOINT = Claim(
     cause="get_peft_model_state_dict in peft/utils/save_and_load.py saves the adapter's tensors and the biases that "
     "its mode trains, which BaseTuner._get_learnable_bias_state_dict in peft/tuners/tuners_utils.py chooses: under "
     "bias all those of the whole model. It adds the layers of modules_to_save: a classifier's head.",
+    reads="saved files",
 )
 
 
@@ -142,4 +143,5 @@ ADAPTER_RESTORES = Claim(
     unit="largest difference of a logit",
     test=_test_restores,
     figure=Figure("bars", x="case", y="restore ms", x_label="case", y_label="restoring the adapter, ms"),
+    reads="outputs",
 )

@@ -67,7 +67,8 @@ class Claim:
     ``hypothesis`` is what ``supported`` means. ``threshold`` is the number that decides, in ``unit``, and
     ``threshold_text`` says how. ``method`` and ``refuted_by`` are told on the claim's card. ``then`` and ``now`` are
     the guide's call and today's where the guide's is gone. ``cause`` names what in the libraries' code explains a
-    verdict that surprises. ``caveat`` says, by device type, what only another device can show.
+    verdict that surprises. ``caveat`` says, by device type, what only another device can show. ``reads`` names what
+    the test reads and no prediction has, whatever its cases: losses, say.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Claim:
     now: str | None = None
     cause: str | None = None
     caveat: Mapping[str, str] | None = None
+    reads: str | None = None
 
 
 @dataclass(frozen=True)

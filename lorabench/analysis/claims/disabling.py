@@ -92,4 +92,5 @@ ADAPTERS_DISABLE = Claim(
     "biases where they are, with a warning; merged weights are unmerged first, by a subtraction that rounds, and in "
     "int8 and nf4 they are quantized again (unmerge() in peft/tuners/lora/bnb.py).",
     caveat={"cpu": "Where a GPU waits for launches, the disabled layers' extra Python shows more than on a CPU."},
+    reads="outputs",
 )

@@ -154,6 +154,7 @@ INJECTION_REPLACES_AND_FREEZES = Claim(
     "train under bias all, and those of adapted layers under lora_only. PeftModelForSequenceClassification.__init__ "
     "and PeftModelForTokenClassification.__init__ in peft/peft_model.py add the classifier's names to modules_to_save, "
     "so that its head trains.",
+    reads="gradients or trained weights",
 )
 
 
@@ -215,4 +216,5 @@ STARTS_AS_IDENTITY = Claim(
         x_label="case",
         y_label="largest difference of a logit after one step",
     ),
+    reads="outputs",
 )

@@ -97,4 +97,5 @@ INT8_SCHEMES = Claim(
     cause="int8_vectorwise_quant in bitsandbytes/functional.py takes the absolute maximum of each row; no function of "
     "bitsandbytes has a zero point.",
     caveat={"cpu": "Only a GPU shows how its kernel's approximate division rounds."},
+    reads="values to quantize",
 )

@@ -26,9 +26,17 @@ def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> 
         Verdict(claim, evidence.scope, finding)
         for evidence in gather(results)
         for claim in (CLAIMS if claims is None else claims)
-        for finding in [claim.test(evidence)]
+        for finding in [_of_a_prediction(claim, evidence.scope, claim.test(evidence))]
     ]
     return correct(verdicts)
+
+
+def _of_a_prediction(claim: Claim, scope: Scope, finding: Finding) -> Finding:
+    """``finding``, which says what lacks: of predictions not the cases, where the claim reads what none of them has."""
+    if scope.source != "predicted" or claim.reads is None or finding.verdict != "not tested":
+        return finding
+    needed = f"a measurement: a prediction computes nothing and has no {claim.reads}"
+    return replace(finding, summary=f"This claim needs {needed}.", missing=(needed,))
 
 
 def gather(results: Sequence[Results]) -> list[Evidence]:

@@ -186,4 +186,5 @@ ALPHA_DECOUPLES_RANK = Claim(
     "nearly equal curves are divided by. results/cpu/learning.jsonl and results/h200/learning.jsonl bear it out: "
     "scaling x r is 64 at rank 16 with rslora and at rank 64 without scaling, and mean losses are within 4% there.",
     caveat={"cpu": "One small model and thirty steps on one batch: what a CPU can train; a GPU can go further."},
+    reads="losses",
 )

@@ -122,6 +122,7 @@ MERGE_FOLLOWS_MODE = Claim(
     cause="LoraConfig takes no merge_weights any more, and PEFT's LoRA layers do not override train(), which eval() "
     "calls: a layer is merged by its merge() alone. In int8 and nf4, merge() and unmerge() in peft/tuners/lora/bnb.py "
     "dequantize, add or subtract, and quantize again, each with its rounding.",
+    reads="merged weights or outputs",
 )
 
 
@@ -198,4 +199,5 @@ MERGE_AND_UNLOAD = Claim(
     "merged layers too, and the base's bytes were read before it had one. On a CPU these tensors add up to the bytes "
     "that stay, 4,464 of SmolLM2-135M's 210 layers.",
     caveat={"cpu": "Only a GPU's allocator shows whether memory that was freed can be used again."},
+    reads="outputs",
 )

@@ -167,4 +167,5 @@ INT8_PREPARATION = Claim(
     caveat={
         "cpu": "Only a GPU runs the int8 kernels that users train with; a CPU dequantizes and multiplies in 16 bits."
     },
+    reads="losses",
 )

@@ -174,4 +174,5 @@ CHECKPOINTING_RUNS_FORWARD_TWICE = Claim(
     caveat={
         "cpu": "On a CPU, too, time grows by more than operations; how long a GPU waits for launches, only a GPU shows."
     },
+    reads="counts of layers' calls",
 )

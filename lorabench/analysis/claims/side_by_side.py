@@ -152,6 +152,7 @@ ADAPTERS_LIVE_SIDE_BY_SIDE = Claim(
     "them again, several times. Profiled on a CPU (peft 0.21.0, 16 layers, 64 adapters; not among the records), it "
     "spends about 60% of its time under BaseTuner.inject_adapter in peft/tuners/tuners_utils.py and 20 to 30% under "
     "set_peft_model_state_dict in peft/utils/save_and_load.py.",
+    reads="outputs",
 )
 
 
@@ -227,4 +228,5 @@ ADAPTERS_SWITCH = Claim(
     ),
     cause=f"{_ONE_WITH_BIAS} BaseTunerLayer.set_adapter in peft/tuners/tuners_utils.py sets requires_grad on A and B "
     "of every adapter in every layer, not of two alone: a switch takes longer the more there are.",
+    reads="outputs",
 )

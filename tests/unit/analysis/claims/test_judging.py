@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lorabench.analysis.claims.catalogue import CLAIMS
 from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict, not_tested
 from lorabench.analysis.claims.judging import correct, gather, judge
 from lorabench.record import RecordDevice
-from lorabench.results import Results
+from lorabench.results import Results, read_results
 
+RESULTS = Path(__file__).parents[4] / "results"
 SCOPE = Scope("cpu", "Imaginary CPU", "measured")
 
 
@@ -53,6 +55,32 @@ def test_devices_and_predictions_are_scopes_of_their_own(make_record, results):
     ]
     assert [len(one.records) for one in found] == [1, 1, 1]
     assert str(found[2].scope) == "predicted for Imaginary GPU; llama-tiny"
+
+
+def test_what_no_prediction_has_is_said_in_place_of_the_cases(make_record, results):
+    """The cases may be there: it is what was computed in them that a prediction lacks."""
+    lacking = claim(test=lambda evidence: not_tested("training cases", evidence=("k1",)))
+    reading = replace(lacking, reads="losses")
+    predicted = results(make_record(device=RecordDevice("fake", "Imaginary GPU"), source="predicted"))
+    found, other = (one.finding for one in judge([predicted], [reading, lacking]))
+    assert found.summary == "This claim needs a measurement: a prediction computes nothing and has no losses."
+    assert found.missing == ("a measurement: a prediction computes nothing and has no losses",)
+    assert (found.verdict, found.evidence) == ("not tested", ("k1",))
+    assert other.summary == "The records lack training cases."
+    [measured] = judge([results(make_record())], [reading])
+    assert measured.finding == other
+    [tested] = judge([predicted], [replace(claim(), reads="losses")])
+    assert tested.finding.summary == "It is so."
+
+
+@pytest.mark.parametrize("device", ["h100", "h200"])
+def test_of_committed_predictions_no_claim_says_that_cases_are_missing(device):
+    verdicts = judge([read_results(RESULTS / device / "predicted.jsonl")])
+    untested = {one.claim.id: one for one in verdicts if one.finding.verdict == "not tested"}
+    # Their verdict needs times beside the bytes, which are there, and says so itself.
+    assert untested.keys() - {"dropout-rate"} == {claim.id for claim in CLAIMS if claim.reads}
+    assert [name for name, one in untested.items() if "records lack" in one.finding.summary] == []
+    assert "a verdict needs times" in untested["dropout-rate"].finding.summary
 
 
 def test_versions_are_scopes_of_their_own_and_files_of_one_scope_are_joined(make_record, results):
