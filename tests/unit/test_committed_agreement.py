@@ -12,6 +12,7 @@ from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
 from lorabench.analysis.claims.catalogue import CLAIMS
 from lorabench.analysis.claims.evidence import Evidence
 from lorabench.analysis.claims.judging import gather, judge
+from lorabench.analysis.predicted import compare
 from lorabench.results import read_results
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -49,6 +50,20 @@ def test_claims_about_bytes_are_those_that_nothing_but_memory_can_decide(evidenc
         if claim.test(measured).verdict != "not tested" and claim.test(blind).verdict == "not tested"
     }
     assert need_memory == BYTE_CLAIMS
+
+
+def test_cases_of_claims_with_a_part_in_bytes_are_in_the_file_that_the_report_names(evidence):
+    """What the report says of them beneath the claims that are judged on either side."""
+    [measured] = [one for one in evidence if one.scope.source == "measured"]
+    compared = {one.measured.key for one in compare(record for one in evidence for record in one.records)}
+    by_id = {claim.id: claim for claim in CLAIMS}
+    for name in ("adapters-live-side-by-side", "merge-and-unload", "cache-conflicts-with-checkpointing"):
+        assert compared & set(by_id[name].test(measured).evidence), name
+        assert by_id[name].reads is not None
+        assert "outputs" in by_id[name].reads
+    prepared = [one.key for one in measured.records if one.case["kbit_preparation"]]
+    assert compared & set(prepared)
+    assert by_id["int8-preparation"].reads == "losses"
 
 
 def test_findings_do_not_depend_on_the_order_in_which_cases_ran():

@@ -361,6 +361,15 @@ def test_the_name_of_a_second_device_is_text(write):
     assert NASTY not in (out / "report.md").read_text()
 
 
+def test_of_claims_with_a_part_in_bytes_both_pages_say_once_where_it_is(write):
+    _, out = write(FIRST, SECOND)
+    for name in ("index.html", "report.md"):
+        text = " ".join((out / name).read_text().replace("\\", "").split())
+        assert text.count("(cache, side by side, merge_and_unload, preparation) and need outputs or losses too") == 1
+        assert text.count("where these were predicted, are in predictions.csv.") == 1
+    assert (out / "predictions.csv").is_file()
+
+
 def test_of_one_card_nothing_is_told_apart(write):
     shown, out = write(FIRST)
     assert not shown.several
