@@ -215,10 +215,10 @@ MERGED_ADDS_NONE = Claim(
     "a weight that needs no gradient should_fold in ATen/native/LinearAlgebra.cpp does not fold the last positions of "
     "the sequences, a view with gaps, into one matrix, and torch multiplies sequence by sequence: the head is read "
     "once for each. On Llama-3.2-1B, 8 sequences, seven more reads are 3.7 GB; an H100 was busy 1.2 to 1.3 ms longer, "
-    "an H200 0.7 to 0.8, in bf16, fp16, int8 and nf4 alike. A base that is frozen by hand runs the same operators. On "
-    "a CPU one sequence is enough, in bf16: a prefill of llama-tiny takes 1.08 times as long once its head alone is "
-    "frozen; in fp16 it takes 1.00. What int8 and nf4 lose: merge() in peft/tuners/lora/bnb.py dequantizes, adds and "
-    "quantizes again.",
+    "an H200 0.7 to 0.8, in bf16, fp16, int8 and nf4 alike. On a CPU one sequence is enough, in bf16. Tried apart (not "
+    "among the records), a base that is frozen by hand runs the same operators, and a prefill of llama-tiny on a CPU "
+    "takes 1.08 times as long in bf16 and 1.00 in fp16 once its head alone is frozen. What int8 and nf4 lose: merge() "
+    "in peft/tuners/lora/bnb.py dequantizes, adds and quantizes again.",
     caveat={"cpu": "A CPU's decoding scatters by more than 2%: a tie needs more rounds than on a busy GPU."},
     reads="times or outputs",
 )

@@ -184,6 +184,6 @@ DROPOUT_RATE = Claim(
     "input's dtype, as many bytes as that has (_dropout_impl in ATen/native/Dropout.cpp). The rate decides on a CPU "
     "alone: one that is not Intel's draws the mask number by number (bernoulli_scalar_kernel in "
     "ATen/native/cpu/DistributionKernels.cpp), which took 2.6 times as long at 0.5 as at 0.05, and as long at 0.25 as "
-    "at 0.75: branches that cannot be foreseen (AMD EPYC, torch 2.13).",
+    "at 0.75: branches that cannot be foreseen (timed apart on an AMD EPYC, torch 2.13; not among the records).",
     caveat={"cpu": "Only a GPU shows what the extra kernels' launches cost: a CPU has none."},
 )
