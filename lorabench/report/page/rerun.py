@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lorabench.analysis.claims.claim import Scope, Verdict
-from lorabench.catalog import CARDS, DEFAULT_CARD
-from lorabench.catalog.shipped import SCENARIOS_FOLDER, SHIPPED
+from lorabench.catalog import CARDS, DEFAULT_CARD, INSTALL_PRETRAINED
+from lorabench.catalog.shipped import PRETRAINED, SCENARIOS_FOLDER, SHIPPED
 from lorabench.report.page.material import Entry
 
 MOST_FILES = 8
@@ -24,10 +24,14 @@ Ran = Mapping[_Place, Collection[str]]
 
 @dataclass(frozen=True)
 class Rerun:
-    """``command`` is None where no shipped scenario is behind the verdict; ``unshipped`` are the others behind it."""
+    """``command`` is None where no shipped scenario is behind the verdict; ``unshipped`` are the others behind it.
+
+    ``install`` brings the pretrained model, where the command needs it.
+    """
 
     command: str | None
     unshipped: tuple[str, ...]
+    install: str | None = None
 
     @property
     def besides(self) -> str | None:
@@ -64,7 +68,11 @@ def rerun(verdict: Verdict, ran: Ran) -> Rerun | None:
         return None
     shipped = _covering([name for name in names if name in SHIPPED] for names in behind)
     unshipped = _covering(names for names in behind if not SHIPPED.keys() & names)
-    return Rerun(_command(verdict.claim.id, scope, shipped) if shipped else None, tuple(sorted(unshipped)))
+    return Rerun(
+        _command(verdict.claim.id, scope, shipped) if shipped else None,
+        tuple(sorted(unshipped)),
+        INSTALL_PRETRAINED if shipped & PRETRAINED else None,
+    )
 
 
 def _covering(behind: Iterable[Collection[str]]) -> set[str]:

