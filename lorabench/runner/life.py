@@ -14,7 +14,7 @@ from lorabench.device.protocol import Device
 from lorabench.model.proof import check
 from lorabench.record import Proof
 from lorabench.runner.job import Emit, Job
-from lorabench.runner.telling import Stages, Teller, judge, measured, result
+from lorabench.runner.telling import Stages, Teller, judge, measured, result, used_of
 from lorabench.workload import make_life, schemes
 from lorabench.workload.lifecycle import Lifecycle
 from lorabench.workload.lifecycle.memory import LifeMemory
@@ -58,7 +58,7 @@ class _Run:
             memory=memory.memory(),
             latency=self._latency,
             tokens_per_s=None,
-            observations={**self._observations, "stages_s": self._stages.seconds},
+            observations={**used_of(self._device), **self._observations, "stages_s": self._stages.seconds},
         )
 
     def _measure(self, memory: LifeMemory) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from lorabench.device.protocol import Device
 from lorabench.errors import InvalidCaseError
 from lorabench.memory_errors import is_out_of_memory
 from lorabench.record import Memory, Proof
@@ -97,6 +98,11 @@ def result(
         "tokens_per_s": tokens_per_s,
         "observations": observations,
     }
+
+
+def used_of(device: Device) -> dict[str, str]:
+    """What ``memory.device_used_bytes`` of the record is of, as an observation; none where no driver was asked."""
+    return {} if device.device_used_of is None else {"device_used_of": device.device_used_of}
 
 
 def measured(so_far: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lorabench.model.proof import check
 from lorabench.record import Memory, Proof
 from lorabench.runner.job import Emit, Job
 from lorabench.runner.life import run_life
-from lorabench.runner.telling import HeldBack, Stages, Teller, judge, measured, result
+from lorabench.runner.telling import HeldBack, Stages, Teller, judge, measured, result, used_of
 from lorabench.workload import make_workload
 from lorabench.workload.inference import Inference
 from lorabench.workload.outputs import compare_arms
@@ -125,6 +125,7 @@ class _Single:
             latency=self._latency,
             tokens_per_s=workload.tokens_per_s(self._latency),
             observations={
+                **used_of(self._device),
                 **self._observations,
                 **({"warnings": self._warnings} if self._warnings else {}),
                 "stages_s": self._stages.seconds,
@@ -138,8 +139,6 @@ class _Single:
                 memory.build()
             with self._stages("memory"):
                 memory.run()
-        if device.device_used_of is not None:
-            self._observations["device_used_of"] = device.device_used_of
         if self._job.attribute:
             with self._stages("attribution"):
                 self._attribute(workload, memory)
