@@ -182,9 +182,10 @@ ALPHA_DECOUPLES_RANK = Claim(
     ),
     cause="LoraLayer.update_layer in peft/tuners/lora/layer.py scales B A by alpha / r, with rslora by alpha / "
     "sqrt(r). By reasoning: early on Adam moves each number of B by about the learning rate, whatever r is, so that "
-    "the output moves by scaling x r. That is alpha at every rank with alpha / r, and grows as sqrt(r) with rslora: "
-    "nearly equal curves are divided by. results/cpu/learning.jsonl and results/h200/learning.jsonl bear it out: "
-    "scaling x r is 64 at rank 16 with rslora and at rank 64 without scaling, and mean losses are within 4% there.",
+    "the output moves by scaling x r. With alpha / r that is alpha at every rank, and curves nearly coincide; with "
+    "rslora it grows as sqrt(r), and how far apart those lie is told as a multiple of next to nothing. "
+    "results/cpu/learning.jsonl and results/h200/learning.jsonl bear it out: scaling x r is 64 at rank 16 with rslora "
+    "and at rank 64 without scaling, and mean losses are within 4% there.",
     caveat={"cpu": "One small model and thirty steps on one batch: what a CPU can train; a GPU can go further."},
     reads="losses",
 )
