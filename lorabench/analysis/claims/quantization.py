@@ -147,12 +147,17 @@ def _cut_row(model: str, half: Record, int8: Record, step: _Time | None, decode:
         "dynamic ratio": _dynamic_ratio((half, int8)),
         "peak ratio": (_static(int8) + _dynamic(int8)) / (_static(half) + _dynamic(half)),
         "times of": _workload(step.half) if step else None,
-        "step ratio": step.ratio.value if step else None,
-        "step low": step.ratio.low if step else None,
-        "step high": step.ratio.high if step else None,
-        "step GPU ratio": step.busy if step else None,
-        "decode ratio": decode.ratio.value if decode else None,
-        "decode GPU ratio": decode.busy if decode else None,
+        **_time_row("step", step),
+        **_time_row("decode", decode),
+    }
+
+
+def _time_row(phase: str, time: _Time | None) -> dict[str, Any]:
+    return {
+        f"{phase} ratio": time.ratio.value if time else None,
+        f"{phase} low": time.ratio.low if time else None,
+        f"{phase} high": time.ratio.high if time else None,
+        f"{phase} GPU ratio": time.busy if time else None,
     }
 
 

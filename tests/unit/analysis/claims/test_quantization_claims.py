@@ -118,6 +118,7 @@ def test_decode_times_come_from_inference(make_record):
     ]
     [row] = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny"), *served)).rows
     assert row["decode ratio"] == pytest.approx(2.5)
+    assert row["decode low"] <= row["decode ratio"] <= row["decode high"] < 2.6
 
 
 def test_cuts_not_tested_without_int8(make_record):
