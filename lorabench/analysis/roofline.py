@@ -8,10 +8,10 @@ counted and measured in the runs themselves (``observations.work`` and ``observa
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lorabench.record import Record
 
@@ -19,6 +19,8 @@ PHASES = ("step", "prefill", "decode")
 COPY = "copy"
 
 Ceilings = Mapping[str, float]
+Lack = Literal["work", "ceiling"]
+"""What a timed phase has no limit for: its work was not counted, or a ceiling that it needs was not measured."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,13 @@ class Roof:
 
 def rooflines(records: Iterable[Record]) -> list[Roof]:
     """Of each phase that was timed, counted, and run where ceilings were measured; in the order of ``records``."""
-    known = list(records)
-    ceilings = ceilings_of(known)
-    return [
-        roof
-        for record in known
-        if record.status == "ok"
-        for phase in PHASES
-        for roof in _roof(record, phase, ceilings.get(record.environment, {}))
-    ]
+    return [one for one in _timed(records) if isinstance(one, Roof)]
+
+
+def without_limit(records: Iterable[Record]) -> dict[Lack, int]:
+    """How many timed phases have no roofline, by what they lack; nothing that none lacks."""
+    counts = Counter(one for one in _timed(records) if not isinstance(one, Roof))
+    return {lack: counts[lack] for lack in get_args(Lack) if counts[lack]}
 
 
 def ceilings_of(records: Iterable[Record]) -> dict[str, Ceilings]:
@@ -73,26 +73,37 @@ def ceilings_of(records: Iterable[Record]) -> dict[str, Ceilings]:
     return dict(found)
 
 
-def _roof(record: Record, phase: str, ceilings: Ceilings) -> Iterator[Roof]:
-    timing, work = record.latency.get(phase), record.observations.get("work")
+def _timed(records: Iterable[Record]) -> Iterator[Roof | Lack]:
+    """Of each timed phase its roofline, or what it lacks for one."""
+    known = list(records)
+    ceilings = ceilings_of(known)
+    for record in known:
+        for phase in PHASES if record.status == "ok" else ():
+            timing = record.latency.get(phase)
+            if timing is not None and timing.median_s > 0:
+                yield _roof(record, phase, timing.median_s, ceilings.get(record.environment, {}))
+
+
+def _roof(record: Record, phase: str, median_s: float, ceilings: Ceilings) -> Roof | Lack:
+    work = record.observations.get("work")
     counted = work.get(phase) if isinstance(work, Mapping) else None
-    if timing is None or timing.median_s <= 0 or not isinstance(counted, Mapping):
-        return
+    if not isinstance(counted, Mapping):
+        return "work"
     flops, moved_bytes = counted.get("flops"), counted.get("moved_bytes")
     # Observations are not checked when a file is read.
     if not isinstance(flops, Mapping) or not all(map(_is_positive, (moved_bytes, *flops.values()))):
-        return
+        return "work"
     if COPY not in ceilings or not flops.keys() <= ceilings.keys():
-        return
+        return "ceiling"
     assert isinstance(moved_bytes, int | float)
-    yield Roof(
+    return Roof(
         record=record,
         phase=phase,
         flops=int(sum(flops.values())),
         moved_bytes=int(moved_bytes),
         compute_s=sum(count / ceilings[dtype] for dtype, count in flops.items()),
         memory_s=moved_bytes / ceilings[COPY],
-        median_s=timing.median_s,
+        median_s=median_s,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lorabench.analysis.roofline import COPY, Ceilings, Roof, ceilings_of, rooflines
+from lorabench.analysis.roofline import COPY, Ceilings, Lack, Roof, ceilings_of, rooflines, without_limit
 from lorabench.report.page.material import Material, by_device
-from lorabench.report.page.quantities import Table, table
+from lorabench.report.page.quantities import Table, number, table
+from lorabench.wording import counted
 
 MOST_ROWS = 120
 """Phases that the page shows; ``roofline.csv`` has all."""
@@ -17,31 +18,40 @@ COLUMNS = (
     *("key", "name", "device", "phase", "flops", "moved_bytes", "compute_s", "memory_s"),
     *("limit_s", "median_s", "share", "bound", "environment"),
 )
+# Of several phases, and of one.
+_REASONS: Mapping[Lack, tuple[str, str]] = {
+    "work": ("their work was not counted", "its work was not counted"),
+    "ceiling": (
+        "a ceiling that they need was not measured in their environment",
+        "a ceiling that it needs was not measured in its environment",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Roofs:
     """``ceilings`` has a row for each machine, ``detail`` one for each phase of each case, in reading order.
 
-    All are of ``device``, which is None where the report has no other.
+    ``lacking`` says in sentences how many timed phases have no limit, and why. All are of ``device``, which is None
+    where the report has no other.
     """
 
     device: str | None
     roofs: tuple[Roof, ...]
     ceilings: Table
     detail: Table
+    lacking: tuple[str, ...]
 
 
 def roofs(material: Material) -> tuple[Roofs, ...]:
-    """One for each device on which work was counted."""
-    return tuple(
-        _roofs(device, part, found)
-        for device, part in by_device(material)
-        if (found := rooflines(entry.record for entry in part.entries))
-    )
+    """One for each device with timed phases; none at all where no phase of any device has a limit."""
+    found = [_roofs(device, part) for device, part in by_device(material)]
+    return tuple(one for one in found if one.roofs or one.lacking) if any(one.roofs for one in found) else ()
 
 
-def _roofs(device: str | None, material: Material, found: Sequence[Roof]) -> Roofs:
+def _roofs(device: str | None, material: Material) -> Roofs:
+    records = [entry.record for entry in material.entries]
+    found = rooflines(records)
     used = {roof.record.environment for roof in found}
     return Roofs(
         device=device,
@@ -49,13 +59,22 @@ def _roofs(device: str | None, material: Material, found: Sequence[Roof]) -> Roo
         ceilings=table(
             [
                 {"device": material.environments[name].device.name, **_ceilings(ceilings)}
-                for name, ceilings in ceilings_of(entry.record for entry in material.entries).items()
+                for name, ceilings in ceilings_of(records).items()
                 if name in used
             ],
             MOST_ROWS,
         ),
         detail=table([_row(roof) for roof in found], MOST_ROWS),
+        lacking=tuple(_lacking(without_limit(records), len(found))),
     )
+
+
+def _lacking(lacks: Mapping[Lack, int], limited: int) -> Iterator[str]:
+    timed = counted(limited + sum(lacks.values()), "timed phase")
+    for lack, count in lacks.items():
+        several, one = _REASONS[lack]
+        have, reason = ("has", one) if count == 1 else ("have", several)
+        yield f"{number(count)} of {timed} {have} no limit: {reason}."
 
 
 def roofline_csv(roofs: Sequence[Roof]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorabench.analysis.roofline import ceilings_of, rooflines
+from lorabench.analysis.roofline import ceilings_of, rooflines, without_limit
 
 CEILINGS = {"copy": 1e9, "bf16": 1e12, "fp32": 1e11}
 
@@ -39,26 +39,46 @@ def test_ceilings_are_those_of_the_environment_and_the_highest_of_them(make_reco
 
 
 @pytest.mark.parametrize(
-    "observations",
+    ("observations", "lack"),
     [
-        {},
-        {"work": {"step": {"flops": {"bf16": 1}, "moved_bytes": 1}}},
-        observed({"int8": 1}, 1),
-        observed({"bf16": 1}, None),
-        observed({"bf16": "many"}, 1),
-        observed({"bf16": True}, 1),
-        observed({"bf16": -1}, 1),
-        observed([], 1),
-        observed({"bf16": 1}, 1, []),
-        observed({"bf16": 1}, 1, {"copy": 0, "bf16": 1}),
-        {"work": [], "ceilings": CEILINGS},
-        {"work": {"step": 3}, "ceilings": CEILINGS},
-        {"work": {"forward": {"flops": {"bf16": 1}, "moved_bytes": 1}}, "ceilings": CEILINGS},
+        ({}, "work"),
+        ({"work": {"step": {"flops": {"bf16": 1}, "moved_bytes": 1}}}, "ceiling"),
+        (observed({"int8": 1}, 1), "ceiling"),
+        (observed({"bf16": 1}, None), "work"),
+        (observed({"bf16": "many"}, 1), "work"),
+        (observed({"bf16": True}, 1), "work"),
+        (observed({"bf16": -1}, 1), "work"),
+        (observed([], 1), "work"),
+        (observed({"bf16": 1}, 1, []), "ceiling"),
+        (observed({"bf16": 1}, 1, {"copy": 0, "bf16": 1}), "ceiling"),
+        ({"work": [], "ceilings": CEILINGS}, "work"),
+        ({"work": {"step": 3}, "ceilings": CEILINGS}, "work"),
+        ({"work": {"forward": {"flops": {"bf16": 1}, "moved_bytes": 1}}, "ceilings": CEILINGS}, "work"),
     ],
 )
-def test_without_work_or_ceilings_there_is_no_limit(make_record, observations):
-    assert rooflines([make_record(observations=observations)]) == []
+def test_without_work_or_ceilings_there_is_no_limit(make_record, observations, lack):
+    records = [make_record(observations=observations)]
+    assert rooflines(records) == []
+    assert without_limit(records) == {lack: 1}
+
+
+def test_what_has_no_limit_is_counted_by_what_it_lacks(make_record):
+    counted = observed({"bf16": 1}, 1)
+    records = [
+        make_record(observations=counted),
+        make_record(observations={}),
+        make_record(observations=counted | {"ceilings": {}}, environment="other"),
+        make_record(observations={}, environment="other"),
+    ]
+    assert len(rooflines(records)) == 1
+    assert without_limit(records) == {"work": 2, "ceiling": 1}
+    assert without_limit(records[:1]) == {}
 
 
 def test_a_case_that_did_not_end_ok_has_none(make_record):
-    assert rooflines([make_record(status="invalid", observations=observed({"bf16": 1}, 1))]) == []
+    bad = make_record(status="invalid", observations=observed({"bf16": 1}, 1))
+    assert (rooflines([bad]), without_limit([bad])) == ([], {})
+
+
+def test_what_was_not_timed_lacks_nothing(make_record):
+    assert without_limit([make_record(latency={}, observations={})]) == {}

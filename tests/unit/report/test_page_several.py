@@ -340,6 +340,17 @@ def test_as_many_phases_of_each_card_are_shown_as_of_one_alone(results):
     assert [(one.device, len(one.detail.rows), one.detail.left_out) for one in found] == [(H100, 80, 0), (H200, 80, 0)]
 
 
+def test_a_card_whose_work_was_not_counted_is_named_beside_one_whose_was(results):
+    found = results(FIRST, SECOND)
+    bare = [replace(record, observations={}) if record.device.name == H200 else record for record in found.records]
+    first, second = roofs(gather([replace(found, records=bare)], []))
+    assert (first.device, len(first.roofs), first.lacking) == (H100, 3, ())
+    assert (second.device, second.roofs) == (H200, ())
+    assert second.lacking == ("2 of 2 timed phases have no limit: their work was not counted.",)
+    none = [replace(record, observations={}) for record in found.records]
+    assert roofs(gather([replace(found, records=none)], [])) == ()
+
+
 def test_figures_that_there_are_too_many_of_are_counted_for_each_card(results):
     found = results(FIRST, SECOND)
     many = [

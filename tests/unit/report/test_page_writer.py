@@ -74,6 +74,11 @@ class Page(HTMLParser):
             self.shown.append(data)
 
 
+def page_text(out: Path) -> str:
+    """What a reader of the page sees, in one line."""
+    return " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+
+
 @pytest.fixture
 def write(tmp_path, environment):
     def write(*records, verdicts=(), environments=None, path="results/fresh.jsonl") -> Path:
@@ -154,7 +159,7 @@ def test_records_csv_is_the_frame_of_load(write, make_record, failed_record, env
 def test_page_and_markdown_give_each_claim_its_verdict(write, make_record):
     made = verdicts()
     out = write(make_record(), verdicts=made)
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     markdown = (out / "report.md").read_text()
     for verdict in made:
         assert verdict.claim.title in shown
@@ -194,7 +199,7 @@ def test_committed_evidence_and_other_devices_are_marked(write, make_record, env
     gpu = replace(environment, id="f" * 12, device=EnvironmentDevice("cuda", "NVIDIA H100 80GB HBM3", 80 << 30))
     other = make_record(environment=gpu.id, device=RecordDevice("cuda", "NVIDIA H100 80GB HBM3"))
     out = write(make_record(), other, verdicts=verdicts(), environments=[environment, gpu])
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     assert "committed evidence" in shown
     assert "Records of 2 devices stand side by side" in shown
     assert "supported on NVIDIA H100 80GB HBM3, not tested on NVIDIA H100 80GB HBM3 (predicted)" in shown
@@ -258,11 +263,25 @@ def test_times_stand_beside_the_devices_limits(write, make_record):
     # Both take 5.5 ms; the step took 11.
     assert (line["phase"], float(line["compute_s"]), float(line["memory_s"])) == ("step", 0.0055, 0.0055)
     assert float(line["share"]) == pytest.approx(0.5)
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     assert "How near to the device's limits" in shown
     assert "| 4.4 | 1.1 | 5.5 | compute | 11 | 50 |" in (out / "report.md").read_text()
     assert not (write(make_record()) / "roofline.csv").exists()
     assert "device's limits" not in (out / "index.html").read_text()
+
+
+def test_phases_without_a_limit_are_counted_by_reason(write, make_record):
+    work = {"step": {"flops": {"fp32": 4_400_000_000}, "moved_bytes": 1_100_000_000}}
+    limited = make_record(observations={"work": work, "ceilings": {"copy": 2e11, "fp32": 8e11}})
+    uncounted = [make_record(observations={}, seed=seed) for seed in (1, 2)]
+    unmeasured = make_record(observations={"work": {"step": {**work["step"], "flops": {"bf16": 1}}}}, seed=3)
+    out = write(limited, *uncounted, unmeasured)
+    for text in (page_text(out), (out / "report.md").read_text()):
+        assert "2 of 4 timed phases have no limit: their work was not counted." in text
+        assert "1 of 4 timed phases has no limit: a ceiling that it needs was not measured in its environment." in text
+    assert len(list(csv.DictReader(io.StringIO((out / "roofline.csv").read_text())))) == 1
+    write(limited)
+    assert not any("no limit:" in text for text in (page_text(out), (out / "report.md").read_text()))
 
 
 def test_repeats_are_listed_with_their_number(write, make_record, failed_record):
@@ -284,7 +303,7 @@ def test_an_invalid_case_is_not_drawn(write, make_record):
     figure = (out / "figures" / "cases-01-ranks.svg").read_text()
     assert ">4</text>" in figure
     assert "adamw-8bit" not in figure
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     for text in (shown, (out / "report.md").read_text()):
         assert "Cases that ended invalid are not drawn" in text
     write(other)
@@ -295,14 +314,14 @@ def test_an_invalid_case_is_not_drawn(write, make_record):
 
 def test_without_verdicts_the_measurements_stand_on_their_own(write, make_record):
     out = write(make_record())
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     assert "No claim was judged" in shown
     assert "No verdict" in (out / "report.md").read_text()
 
 
 def test_without_records_the_page_says_so(write):
     out = write(verdicts=verdicts())
-    shown = " ".join("".join(Page((out / "index.html").read_text()).shown).split())
+    shown = page_text(out)
     assert "No case has measured memory or time." in shown
     assert "0 records" in shown
 
