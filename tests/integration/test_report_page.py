@@ -336,7 +336,7 @@ def test_charts_show_every_sample_and_follow_scenario_and_phase(visit):
     page.locator("#charts").scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)
     options = page.locator("#chart-scenario option").all_inner_texts()
-    assert "ranks on A GPU (4)" in options
+    assert "ranks on A GPU: 4 cases" in options
     page.locator("#chart-scenario").select_option("ranks on A GPU")
     page.wait_for_function("document.getElementById('chart-time').data?.[0].x.length === 12")
     memory = page.evaluate("document.getElementById('chart-memory').data.map(one => [one.name, one.x])")
@@ -426,7 +426,7 @@ def test_repeats_are_numbered_and_invalid_cases_have_no_chart(browser, tmp_path,
     page.wait_for_selector(DRAWN)
     names = page.locator(".tabulator-row button > span:first-child").all_inner_texts()
     assert sorted(names) == ["adapter.rank=4 #1", "adapter.rank=4 #1", "adapter.rank=4 #2"]
-    assert page.locator("#chart-scenario option").all_inner_texts() == ["ranks (2)"]
+    assert page.locator("#chart-scenario option").all_inner_texts() == ["ranks: 2 cases"]
     page.close()
 
 
@@ -464,7 +464,7 @@ def test_a_case_that_scenarios_share_is_found_in_each(browser, tmp_path, environ
     wait_for_cases(page, ["sequence_length=512 lengths, also ranks"])
     page.locator("#charts").scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)
-    assert page.locator("#chart-scenario option").all_inner_texts() == ["lengths (1)", "ranks (3)"]
+    assert page.locator("#chart-scenario option").all_inner_texts() == ["lengths: 1 case", "ranks: 3 cases"]
     page.locator("#chart-scenario").select_option("ranks")
     page.wait_for_function("document.getElementById('chart-memory').layout.yaxis.ticktext?.length === 3")
     labels = page.evaluate("document.getElementById('chart-memory').layout.yaxis.ticktext")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Claim, Judgement, Verdict
 from lorabench.report.page.agreeing import told
-from lorabench.report.page.material import Entry, Material, by_device
+from lorabench.report.page.material import Entry, Material, by_device, tagged
 from lorabench.report.page.quantities import Table, interval, number, quantity, split_unit, table
 from lorabench.report.page.rerun import Ran, Rerun, ran, rerun
 
@@ -43,7 +43,6 @@ class Scoped:
     """
 
     verdict: Verdict
-    place: str
     figure: str | None
     table: Table | None
     predicted: tuple[str, str] | None = None
@@ -52,6 +51,17 @@ class Scoped:
     @property
     def judgement(self) -> Judgement:
         return self.verdict.finding.verdict
+
+    @property
+    def place(self) -> str:
+        scope = self.verdict.scope
+        return tagged(scope.device_name, scope.source == "predicted")
+
+    @property
+    def where(self) -> str:
+        """The place, and whether the evidence is committed: for text, which has no tags beside it."""
+        scope = self.verdict.scope
+        return tagged(scope.device_name, scope.source == "predicted", scope.committed)
 
     @property
     def effect(self) -> str | None:
@@ -188,17 +198,11 @@ def _scoped(verdict: Verdict, number: int, agreements: Sequence[Agreement], ran:
     drawn = verdict.claim.figure is not None and any(row.get(verdict.claim.figure.y) is not None for row in rows)
     return Scoped(
         verdict,
-        _place(verdict),
         name if drawn else None,
         table(rows, MOST_ROWS) if rows else None,
         told(verdict, agreements),
         rerun(verdict, ran),
     )
-
-
-def _place(verdict: Verdict) -> str:
-    scope = verdict.scope
-    return f"{scope.device_name} (predicted)" if scope.source == "predicted" else scope.device_name
 
 
 def _precedence(verdict: Verdict) -> tuple[bool, bool, bool, int]:

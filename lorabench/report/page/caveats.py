@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lorabench.environment import Environment
-from lorabench.report.page.material import Entry, Material, by_device, on_each
+from lorabench.report.page.material import Entry, Material, by_device, on_each, tagged
 from lorabench.report.page.quantities import ABSENT
 
 _TEXT_CHARACTERS = 600
@@ -47,6 +47,10 @@ class Machine:
     facts: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     alike: int = 1
+
+    @property
+    def title(self) -> str:
+        return tagged(self.environment.device.name, self.environment.device.type == "fake", self.committed)
 
 
 @dataclass(frozen=True)

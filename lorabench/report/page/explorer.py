@@ -111,6 +111,7 @@ def _rows(entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, Any]:
         "name": [entry.name for entry in entries],
         "error": [_error(entry) for entry in entries],
         "label": [entry.label for entry in entries],
+        "where": [entry.where for entry in entries],
         "also": _also(entries),
         "facets": [name for name in _FACETS if name in columns],
     }

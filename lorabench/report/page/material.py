@@ -50,6 +50,11 @@ class Entry:
         return device_label(self.record)
 
     @property
+    def where(self) -> str:
+        """The device, and what else tells tables and figures apart: whether it was predicted, or is committed."""
+        return tagged(self.record.device.name, self.record.source == "predicted", self.committed)
+
+    @property
     def unstable(self) -> dict[str, str]:
         """The phases whose times cannot be trusted, each with the reason."""
         return {phase: timing.reason or "" for phase, timing in self.record.latency.items() if timing.unstable}
@@ -163,4 +168,10 @@ def on_each(names: Iterable[str]) -> str:
 
 
 def device_label(record: Record) -> str:
-    return f"{record.device.name} (predicted)" if record.source == "predicted" else record.device.name
+    return tagged(record.device.name, record.source == "predicted")
+
+
+def tagged(name: str, predicted: bool, committed: bool = False) -> str:
+    """A device's name with all that must be said of its numbers in one pair of brackets."""
+    tags = [tag for tag, holds in (("predicted", predicted), ("committed", committed)) if holds]
+    return f"{name} ({', '.join(tags)})" if tags else name

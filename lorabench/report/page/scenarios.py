@@ -78,8 +78,7 @@ def _drawable(material: Material) -> dict[Title, list[Entry]]:
     groups: dict[Title, list[Entry]] = {}
     for entry in in_each_scenario(material.entries):
         if entry.record.status != "invalid" and (entry.record.memory is not None or entry.record.latency):
-            origin = f"{entry.device}{' (committed)' if entry.committed else ''}"
-            groups.setdefault((entry.record.scenario, origin), []).append(entry)
+            groups.setdefault((entry.record.scenario, entry.where), []).append(entry)
     return groups
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from report_material import verdicts
 
+from lorabench.analysis.claims.claim import Scope
 from lorabench.environment import EnvironmentDevice
 from lorabench.errors import InputError
 from lorabench.record import RecordDevice, RecordError, Timing
@@ -203,6 +204,23 @@ def test_committed_evidence_and_other_devices_are_marked(write, make_record, env
     assert "committed evidence" in shown
     assert "Records of 2 devices stand side by side" in shown
     assert "supported on NVIDIA H100 80GB HBM3, not tested on NVIDIA H100 80GB HBM3 (predicted)" in shown
+
+
+def test_a_prediction_that_is_committed_has_both_words_in_one_pair_of_brackets(write, make_record, environment):
+    card = "NVIDIA H100 80GB HBM3"
+    fake = replace(environment, device=EnvironmentDevice("fake", card, 80 << 30))
+    told = make_record(source="predicted", device=RecordDevice("fake", card))
+    one = verdicts()[0]
+    judged = replace(one, scope=Scope("fake", card, "predicted", committed=True))
+    out = write(told, verdicts=[judged], environments=[fake], path="results/h100/predicted.jsonl")
+    where = f"{card} (predicted, committed)"
+    text = (out / "report.md").read_text()
+    assert f"**supported** on {where}: " in text
+    assert f" | {where} |\n" in text
+    assert f"### ranks on {where}\n" in text
+    assert f"### {where}\n" in text
+    assert f"ranks on {where}" in page_text(out)
+    assert not any(") (" in shown for shown in (text, page_text(out)))
 
 
 def test_predictions_stand_beside_what_was_measured(write, make_record):

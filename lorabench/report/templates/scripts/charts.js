@@ -104,15 +104,15 @@ const Charts = (() => {
     const first = ["step", "prefill", "decode"];
     const timed = columns.map((column) => column.name).filter((name) => name.endsWith("_median_s")).map((name) => name.replace("_median_s", ""));
     phases = [...first.filter((name) => timed.includes(name)), ...timed.filter((name) => !first.includes(name))];
-    const several = new Set(rows.map((row) => row.device + row.origin)).size > 1;
+    const several = new Set(rows.map((row) => row.where)).size > 1;
     for (const row of listed) {
       if (row.status === "invalid") continue;
       if ((row.memory_peak_allocated_bytes ?? null) === null && !timed.some((phase) => (row[`${phase}_median_s`] ?? null) !== null)) continue;
-      const name = several ? `${row.scenario} on ${row.device}${row.origin === "committed" ? " (committed)" : ""}` : row.scenario;
+      const name = several ? `${row.scenario} on ${row.where}` : row.scenario;
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(row);
     }
-    for (const [name, members] of groups) select.append(new Option(`${name} (${members.length})`, name));
+    for (const [name, members] of groups) select.append(new Option(`${name}: ${members.length} case${members.length === 1 ? "" : "s"}`, name));
     select.addEventListener("change", () => {
       State.write("charts", { chart: select.value, phase: null });
       draw();

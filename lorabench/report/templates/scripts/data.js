@@ -13,7 +13,7 @@ const Data = (() => {
     const packed = await unpack(text("rows"));
     const names = Object.keys(packed.values);
     const rows = packed.id.map((id, index) => {
-      const row = { id, index, name: packed.name[index], label: packed.label[index], error: packed.error[index], place: places[index] };
+      const row = { id, index, name: packed.name[index], label: packed.label[index], where: packed.where[index], error: packed.error[index], place: places[index] };
       for (const name of names) row[name] = packed.values[name][index];
       row.text = [row.name, row.also, id, row.device, row.error].join("\n").toLowerCase();
       return row;

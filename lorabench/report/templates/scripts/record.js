@@ -64,7 +64,7 @@ const RecordView = (() => {
     }
     if (record === null) {
       body.append(element("p", { className: "capped" }, "This record did not fit the page whole. This is what the table knows of it; the results file has the rest."));
-      const { text, place, index, label, names, ...known } = row;
+      const { text, place, index, label, where, names, ...known } = row;
       body.append(tree(Object.fromEntries(Object.entries(known).filter(([, value]) => value !== null))));
       return body;
     }
