@@ -253,12 +253,13 @@ def test_a_record_opens_whole_and_closes(visit, results):
     assert record.key in text
     assert "228 MiB" in text
     assert f"{228 * MIB:,} B" in text
+    assert results.name in text
     assert "Imaginary Linux" in dialog.evaluate("one => one.textContent")
     wait_for_address(page, f"record={record.key}")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
     # The event of a dialog that was closed comes after that.
-    page.wait_for_function("!location.hash.includes('record=')")
+    page.wait_for_function("() => !location.hash.includes('record=')")
 
 
 def test_a_records_memory_through_a_step_can_be_zoomed_into(visit, results):
@@ -277,7 +278,7 @@ def test_a_records_memory_through_a_step_can_be_zoomed_into(visit, results):
     page.mouse.down()
     page.mouse.move(plane["x"] + plane["width"] * 0.5, middle, steps=5)
     page.mouse.up()
-    page.wait_for_function("document.querySelector('.timeline').layout.xaxis.range[0] > 10")
+    page.wait_for_function("() => document.querySelector('.timeline').layout.xaxis.range[0] > 10")
     low, high = chart.evaluate("chart => chart.layout.xaxis.range")
     assert (low, high) == pytest.approx((15, 30), abs=3)
     # What is drawn is not listed once more, and what is not drawn is.
@@ -311,11 +312,11 @@ def test_evidence_leads_to_its_records(visit, results):
     card.get_by_text("Evidence").click()
     card.get_by_text("Show all in the explorer").click()
     # Three keys, each on both devices.
-    page.wait_for_function("document.getElementById('count').textContent.startsWith('6 of 10')")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('6 of 10')")
     assert page.locator("#count").inner_text() == "6 of 10 records: evidence of rank-sets-width"
     key = read_results(results).records[0].key
     page.evaluate(f"location.hash = '#cases?q={key}'")
-    page.wait_for_function("document.getElementById('count').textContent.startsWith('2 of 10')")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('2 of 10')")
 
 
 def test_names_from_files_are_text_everywhere(visit):
@@ -338,7 +339,7 @@ def test_charts_show_every_sample_and_follow_scenario_and_phase(visit):
     options = page.locator("#chart-scenario option").all_inner_texts()
     assert "ranks on A GPU: 4 cases" in options
     page.locator("#chart-scenario").select_option("ranks on A GPU")
-    page.wait_for_function("document.getElementById('chart-time').data?.[0].x.length === 12")
+    page.wait_for_function("() => document.getElementById('chart-time').data?.[0].x.length === 12")
     memory = page.evaluate("document.getElementById('chart-memory').data.map(one => [one.name, one.x])")
     assert memory == [
         ["static", [100] * 4],
@@ -466,7 +467,7 @@ def test_a_case_that_scenarios_share_is_found_in_each(browser, tmp_path, environ
     page.wait_for_selector(DRAWN)
     assert page.locator("#chart-scenario option").all_inner_texts() == ["lengths: 1 case", "ranks: 3 cases"]
     page.locator("#chart-scenario").select_option("ranks")
-    page.wait_for_function("document.getElementById('chart-memory').layout.yaxis.ticktext?.length === 3")
+    page.wait_for_function("() => document.getElementById('chart-memory').layout.yaxis.ticktext?.length === 3")
     labels = page.evaluate("document.getElementById('chart-memory').layout.yaxis.ticktext")
     assert [label.strip() for label in labels] == ["4", "8", "16"]
     page.locator(".tabulator-row button").click()

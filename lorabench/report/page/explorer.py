@@ -56,6 +56,7 @@ _DESCRIPTIONS = {
     "device": "the hardware that the case ran on, or was predicted for",
     "origin": "in this run, or committed with the project",
     "times": "whether a timed phase drifts, spreads or jumps",
+    "file": "the results file that has the record",
 }
 _BESIDE_MEDIAN = ("_ci95_low_s", "_ci95_high_s", "_unstable")
 _NOT_ROWS = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lorabench.analysis.agreement import Agreement
 from lorabench.analysis.claims.claim import Verdict
@@ -12,7 +13,7 @@ from lorabench.case import format_value
 from lorabench.environment import Environment
 from lorabench.record import Record
 from lorabench.report.page.quantities import number
-from lorabench.results import Results
+from lorabench.results import Identity, Results
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Entry:
     """A record in the report. ``id`` tells it from all others; ``committed`` marks evidence that was not made here.
 
     ``repeated`` says whether its scenario was run in several rounds: names and labels have the round's number then.
+    ``file`` is the results file that has it, where it was read from one.
     """
 
     id: str
     record: Record
     committed: bool
     repeated: bool = False
+    file: str | None = None
 
     @property
     def name(self) -> str:
@@ -93,8 +96,12 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
 
     environments = {name: environment for file in results for name, environment in file.environments.items()}
     records: dict[bool, list[Record]] = {False: [], True: []}
+    # The last counts, as in Results.latest.
+    files: dict[tuple[bool, Identity, str], str | None] = {}
     for file in results:
-        records[is_committed(file)] += file.records
+        committed, name = is_committed(file), _file_name(file)
+        records[committed] += file.records
+        files |= {(committed, record.identity, record.source): name for record in file.records}
     entries: list[Entry] = []
     times: Counter[str] = Counter()
     for committed, members in records.items():
@@ -102,7 +109,15 @@ def gather(results: Sequence[Results], verdicts: Sequence[Verdict]) -> Material:
         for record in in_order(Results(environments, members).latest()):
             times[record.key] += 1
             suffix = f"~{times[record.key]}" if times[record.key] > 1 else ""
-            entries.append(Entry(f"{record.key}{suffix}", record, committed, _table(record) in repeated))
+            entries.append(
+                Entry(
+                    id=f"{record.key}{suffix}",
+                    record=record,
+                    committed=committed,
+                    repeated=_table(record) in repeated,
+                    file=files[committed, record.identity, record.source],
+                )
+            )
     return Material(
         entries=tuple(entries),
         environments={name: environments[name] for name in dict.fromkeys(e.record.environment for e in entries)},
@@ -132,6 +147,16 @@ def _table(record: Record) -> tuple[str, str]:
 def is_committed(results: Results) -> bool:
     """Whether a file is evidence from the repository: it lies in a folder below ``results/``."""
     return results.path is not None and results.path.resolve().parent.parent.name == "results"
+
+
+def _file_name(results: Results) -> str | None:
+    """As a reader beside the report can name the file: a path from the root says where it lay on one machine."""
+    path, here = results.path, Path.cwd()
+    if path is None:
+        return None
+    if path.is_relative_to(here):
+        path = path.relative_to(here)
+    return path.name if path.is_absolute() else path.as_posix()
 
 
 def by_device(material: Material) -> tuple[tuple[str | None, Material], ...]:

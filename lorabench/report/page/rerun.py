@@ -1,7 +1,8 @@
-"""How a reader runs a verdict's cases again: one command, of scenarios that ship with the bench."""
+"""How a reader gets from a verdict to what is behind it: one command runs its cases again, one opens a record of it."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,21 @@ def rerun(verdict: Verdict, ran: Ran) -> Rerun | None:
         tuple(sorted(unshipped)),
         INSTALL_PRETRAINED if shipped & PRETRAINED else None,
     )
+
+
+def opening(verdicts: Iterable[Verdict], entries: Iterable[Entry]) -> str | None:
+    """As an example, what shows a record behind one of ``verdicts`` whole; None where no file is known to have any."""
+    files: dict[_Place, str] = {}
+    for entry in entries:
+        record = entry.record
+        if entry.file is not None:
+            files.setdefault((entry.committed, record.source, record.device.name, record.key), entry.file)
+    for verdict in verdicts:
+        scope = verdict.scope
+        for key in verdict.finding.evidence:
+            if file := files.get((scope.committed, scope.source, scope.device_name, key)):
+                return shlex.join(["lorabench", "show", file, key])
+    return None
 
 
 def _covering(behind: Iterable[Collection[str]]) -> set[str]:

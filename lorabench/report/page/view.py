@@ -12,6 +12,7 @@ from lorabench.report.page.cards import Card, Glance, cards, glances
 from lorabench.report.page.caveats import Caveats, Machine, caveats, machines
 from lorabench.report.page.estimated import Estimated, Told, estimated, told
 from lorabench.report.page.material import Material, by_device, devices, on_each
+from lorabench.report.page.rerun import opening
 from lorabench.report.page.roofs import Roofs, roofs
 from lorabench.report.page.scenarios import Panel, left_out, panels
 from lorabench.wording import days
@@ -33,6 +34,8 @@ class View:
     """``when`` has the days of the records that were made here, or of all. ``predicted`` and ``with_times`` are counts,
     and ``met`` counts the predictions whose case was measured, too.
 
+    ``opening`` is the command that shows one of the records behind the verdicts whole, None where no file has any.
+
     ``panels_left_out`` scenarios have no figure, and ``panels_left_out_on`` says how many on which device. Where
     records are of ``several`` devices, what sums up their numbers has a part for each.
     """
@@ -40,6 +43,7 @@ class View:
     material: Material
     cards: tuple[Card, ...]
     glances: tuple[Glance, ...]
+    opening: str | None
     panels: tuple[Panel, ...]
     panels_left_out: int
     panels_left_out_on: str
@@ -71,6 +75,7 @@ def view(material: Material) -> View:
         material=material,
         cards=made,
         glances=glances(material, made),
+        opening=opening(material.verdicts, material.entries),
         panels=panels(material),
         panels_left_out=len(not_drawn),
         panels_left_out_on=on_each(not_drawn),

@@ -56,6 +56,8 @@ def write_report(results: Sequence[Results], judge: Judge, out: Path, drawing: D
     shown = view(material)
     _draw(shown, drawing)
     table = frame([entry.record for entry in material.entries], material.environments)
+    # After all others: who reads by position finds them where they were.
+    table["file"] = [entry.file for entry in material.entries]
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         table.to_csv(out / "records.csv", index=False, encoding="utf-8", errors=_UNWRITABLE)

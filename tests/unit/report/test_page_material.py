@@ -42,6 +42,35 @@ def test_fresh_records_leave_committed_evidence_alone(read, make_record):
     ]
 
 
+def test_the_file_of_a_record_is_the_last_that_has_it(read, make_record):
+    first, again = make_record(), make_record(wall_s=2.0)
+    other = make_record(seed=1)
+    predicted = make_record(source="predicted")
+    files = [read(first, other, path="a.jsonl"), read(again, predicted, path="b.jsonl")]
+    found = {(entry.record.seed, entry.record.source): entry.file for entry in gather(files, []).entries}
+    assert found == {(0, "measured"): "b.jsonl", (1, "measured"): "a.jsonl", (0, "predicted"): "b.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("results/cpu/a.jsonl", "results/cpu/a.jsonl"),
+        ("../a.jsonl", "../a.jsonl"),
+        ("{here}/results/a.jsonl", "results/a.jsonl"),
+        ("/of/a/machine/a.jsonl", "a.jsonl"),
+    ],
+)
+def test_a_file_is_named_without_its_place_on_a_machine(read, make_record, path, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [entry] = gather([read(make_record(), path=path.format(here=tmp_path))], []).entries
+    assert entry.file == named
+
+
+def test_records_in_memory_have_no_file(make_record, environment):
+    [entry] = gather([Results({environment.id: environment}, [make_record()])], []).entries
+    assert entry.file is None
+
+
 @pytest.mark.parametrize(
     ("path", "committed"),
     [("results/cpu/a.jsonl", True), ("results/a.jsonl", False), ("elsewhere/cpu/a.jsonl", False)],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import lorabench_in
 from report_material import CPU, GPU, PREDICTED, claim
 from typer.main import get_command
 
@@ -23,7 +24,7 @@ from lorabench.report.page.cards import cards
 from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
 from lorabench.report.page.material import Entry, gather
-from lorabench.report.page.rerun import MOST_FILES, Rerun, ran, rerun
+from lorabench.report.page.rerun import MOST_FILES, Rerun, opening, ran, rerun
 from lorabench.report.page.view import view
 from lorabench.results import Results, read_results
 from lorabench.scenario import load_scenarios
@@ -190,6 +191,40 @@ def test_the_report_shows_it_with_the_evidence(make_record, environment):
         r"the scenario \<mine\>, which does not ship with lorabench: add its file."
     )
     assert lines[lines.index(line) - 1].startswith("- Evidence: 2 configurations")
+
+
+def test_an_example_opens_a_record_of_the_verdicts_own_scope(ran_by):
+    old = replace(CPU, committed=True)
+    entries = [
+        replace(entry, file=f"{name}.jsonl")
+        for name, scope in (("fresh", CPU), ("old", old), ("told", PREDICTED), ("g p u", GPU))
+        for entry in ran_by(scope, k1=["rank"], k2=["rank"])
+    ]
+    assert opening([judged(GPU), judged(old, "k0", "k2", "k1"), judged(GPU, "k1")], entries) == (
+        "lorabench show old.jsonl k2"
+    )
+    assert opening([judged(GPU, "k1")], entries) == "lorabench show 'g p u.jsonl' k1"
+    assert opening([judged(CPU, "k1")], ran_by(CPU, k1=["rank"])) is None
+    assert opening([judged(CPU, "k0")], entries) is None
+
+
+def test_markdown_says_how_a_key_is_opened_where_a_file_has_it(make_record, environment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Results({environment.id: environment}, [make_record(key="k1")])
+    verdict = judged(CPU, "k1")
+    assert "lorabench show" not in markdown(view(gather([results], [verdict])))
+    text = markdown(view(gather([replace(results, path=Path("results/fresh.jsonl"))], [verdict])))
+    assert "the last column of records.csv has for it: `lorabench show results/fresh.jsonl k1`, say.\n" in text
+
+
+def test_the_command_of_a_committed_report_opens_a_record(committed, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    made = opening(judge(committed), gather(committed, []).entries)
+    assert made is not None
+    _, *arguments = shlex.split(made)
+    ended = lorabench_in(ROOT, *arguments)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"key: {arguments[-1]}\n" in ended.stdout
 
 
 @pytest.fixture(scope="module", params=["cpu", "h100"])

@@ -146,13 +146,14 @@ def test_claims_csv_has_the_verdicts_fields(write, make_record):
         assert (json.loads(line["ci95"]) if line["ci95"] else None) == said["ci95"]
 
 
-def test_records_csv_is_the_frame_of_load(write, make_record, failed_record, environment):
+def test_records_csv_is_the_frame_of_load_and_the_file_of_each_record(write, make_record, failed_record, environment):
     from lorabench.analysis.frame import frame
 
     out = write(make_record(), failed_record)
     table = pd.read_csv(out / "records.csv")
     expected = frame([make_record(), failed_record], {environment.id: environment})
-    assert list(table.columns) == list(expected.columns)
+    assert list(table.columns) == [*expected.columns, "file"]
+    assert table["file"].tolist() == ["results/fresh.jsonl"] * 2
     assert table["memory_static_bytes"].tolist()[0] == expected["memory_static_bytes"].tolist()[0]
     assert table["status"].tolist() == ["ok", "failed"]
 
@@ -171,6 +172,15 @@ def test_page_and_markdown_give_each_claim_its_verdict(write, make_record):
     assert "| [Loading in 8 bit cuts static memory](#int8-cuts-static) | 3.1, 3.3.1 | **conditional** |" in markdown
     assert "![Loading in 8 bit cuts static memory](figures/claim-int8-cuts-static.svg)" in markdown
     assert "load_in_8bit=True" in shown
+
+
+def test_of_many_keys_markdown_says_where_the_others_are(write, make_record):
+    keys = tuple(f"k{number}" for number in range(13))
+    text = (write(make_record(), verdicts=verdicts(keys=keys)) / "report.md").read_text()
+    assert "`k11` and 1 more, all in the column evidence of claims.csv\n" in text
+    text = (write(make_record(), verdicts=verdicts(keys=keys[:12])) / "report.md").read_text()
+    assert "`k11`\n" in text
+    assert "claims.csv" not in text
 
 
 def test_page_and_markdown_say_how_to_run_a_verdict_again(write, make_record):

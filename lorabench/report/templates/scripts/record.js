@@ -88,7 +88,7 @@ const RecordView = (() => {
     close.setAttribute("aria-label", "Close");
     close.innerHTML = '<svg class="icon" aria-hidden="true"><use href="#icon-close"/></svg>';
     const title = element("h2", { id: "record-title" }, row.name);
-    const place = element("p", {}, `${row.id} · ${row.device}`);
+    const place = element("p", {}, [row.id, row.device, row.file].filter(Boolean).join(" · "));
     dialog.replaceChildren(element("header", {}, element("div", {}, title, place), close), content(row, record));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
