@@ -431,6 +431,28 @@ def test_repeats_are_numbered_and_invalid_cases_have_no_chart(browser, tmp_path,
     page.close()
 
 
+def test_what_tells_predictions_apart_is_not_cut(browser, tmp_path, environment, make_record):
+    card = "NVIDIA H100 80GB HBM3"
+    fake = replace(environment, id="f" * 12, device=EnvironmentDevice("fake", card, 80 << 30))
+    real = make_record(device=RecordDevice("cuda", card))
+    told = replace(real, source="predicted", environment=fake.id, device=RecordDevice("fake", card))
+    lines = [environment, fake, real, told]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line.to_dict()) + "\n" for line in lines))
+    with drawing() as figures:
+        write_report([read_results(tmp_path / "r.jsonl")], lambda _: [], tmp_path, figures)
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.goto((tmp_path / "index.html").as_uri())
+    page.locator("#charts").scroll_into_view_if_needed()
+    page.wait_for_selector(DRAWN)
+    for cell in page.locator(".tabulator-cell[tabulator-field='device']").all():
+        assert cell.evaluate("one => one.scrollWidth <= one.clientWidth"), cell.inner_text()
+    choice = page.locator("#chart-scenario")
+    assert f"ranks on {card} (predicted): 1 case" in choice.locator("option").all_inner_texts()
+    shown, needed = choice.evaluate("one => [one.offsetWidth, (one.style.maxWidth = 'none', one.offsetWidth)]")
+    assert shown == needed
+    page.close()
+
+
 def test_a_case_that_scenarios_share_is_found_in_each(browser, tmp_path, environment, make_record):
     other = AlsoIn("ranks", "ranks[adapter.rank=8]", (("adapter.rank", 8),))
     shared = make_record(

@@ -53,7 +53,7 @@ const Explorer = (() => {
       sorter: numeric ? "number" : "alphanum",
       sorterParams: { alignEmptyValues: "bottom" },
       headerSortTristate: true,
-      minWidth: numeric ? (timed ? 132 : Math.max(94, 44 + column.label.length * 8)) : Math.max(88, 44 + column.label.length * 8),
+      minWidth: column.name === "device" ? 104 : numeric ? (timed ? 132 : Math.max(94, 44 + column.label.length * 8)) : Math.max(88, 44 + column.label.length * 8),
       formatter: (cell) => {
         const value = text(cell.getValue());
         const element = document.createElement("span");
