@@ -30,7 +30,7 @@ _REASONS: Mapping[Lack, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Roofs:
-    """``ceilings`` has a row for each machine, ``detail`` one for each phase of each case, in reading order.
+    """``ceilings`` has a row for each environment, ``detail`` one for each phase of each case, in reading order.
 
     ``lacking`` says in sentences how many timed phases have no limit, and why. All are of ``device``, which is None
     where the report has no other.
@@ -58,7 +58,11 @@ def _roofs(device: str | None, material: Material) -> Roofs:
         roofs=tuple(found),
         ceilings=table(
             [
-                {"device": material.environments[name].device.name, **_ceilings(ceilings)}
+                {
+                    "device": material.environments[name].device.name,
+                    "environment": name,
+                    **_ceilings(ceilings),
+                }
                 for name, ceilings in ceilings_of(records).items()
                 if name in used
             ],

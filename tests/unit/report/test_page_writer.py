@@ -294,6 +294,8 @@ def test_times_stand_beside_the_devices_limits(write, make_record):
     shown = page_text(out)
     assert "How near to the device's limits" in shown
     assert "| 4.4 | 1.1 | 5.5 | compute | 11 | 50 |" in (out / "report.md").read_text()
+    # Two machines of one name are told apart.
+    assert f"| {line['device']} | {line['environment']} | 200 | 800 |" in (out / "report.md").read_text()
     assert not (write(make_record()) / "roofline.csv").exists()
     assert "device's limits" not in (out / "index.html").read_text()
 

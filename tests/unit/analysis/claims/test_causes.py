@@ -40,6 +40,21 @@ def test_a_claim_that_committed_evidence_does_not_support_has_a_cause(device):
     assert open_ <= CAUSES.keys()
 
 
+@pytest.mark.parametrize(("model", "each_bytes"), [("llama-3.2-1b", 1_675_956_224), ("llama-2-7b", 2_925_400_064)])
+def test_bytes_by_batch_size_are_a_line_but_for_slack_as_the_cause_of_the_batch_says(model, each_bytes):
+    sizes = {}
+    for name in ("scenarios", "large"):
+        for record in read_results(RESULTS / "h200" / f"{name}.jsonl").latest():
+            asked = {record.scenario, *(also.scenario for also in record.also)}
+            if record.case["model"] == model and asked & {"batch-size", "batch-size-7b"}:
+                memory = record.memory
+                sizes[record.case["batch_size"]] = memory.dynamic_bytes - memory.categories["allocator_slack"]
+    assert len(sizes) >= 4
+    assert {size: found - sizes[1] for size, found in sizes.items()} == {
+        size: (size - 1) * each_bytes for size in sizes
+    }
+
+
 @pytest.mark.parametrize("device", ["cpu", "h200"])
 def test_loss_follows_scaling_times_rank_as_the_cause_of_alpha_says(device):
     assert f"results/{device}/learning.jsonl" in CAUSES["alpha-decouples-rank"]
