@@ -34,6 +34,17 @@ def test_every_claim_has_a_row():
     assert [row[0] for row in ROWS] == list(CARDS)
 
 
+def test_the_verdicts_are_counted():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = re.search(
+        r"Of (\d+) pieces .+? (\d+) are supported .+? (\d+) hold .+? (\d+) are refuted, and (\d+) are", readme
+    )
+    assert told
+    verdicts = [row[1] for row in ROWS]
+    counts = [verdicts.count(name) for name in ("supported", "conditional", "refuted", "inconclusive")]
+    assert [int(number) for number in told.groups()] == [len(ROWS), *counts]
+
+
 @pytest.mark.parametrize(("card", "verdict", "because"), ROWS, ids=[row[0] for row in ROWS])
 def test_a_row_says_what_its_card_says(card, verdict, because):
     found = VERDICT.search(CARDS[card])
