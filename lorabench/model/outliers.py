@@ -17,7 +17,8 @@ Random weights say what p is. All weights are independent and of mean 0, so that
 
 Rows are not independent altogether: means over a sequence's past have much in common. That leaves more columns without
 an outlier, so what is derived errs on the high side (measured on an H100 at t = 6 in Llama-3.2-1B: 2.4% of down_proj's
-columns in 512 rows where this derives 2.5%, 9.1% in 2048 rows where it derives 9.7%, and nothing elsewhere).
+columns in 512 rows where this derives 2.5%, 9.1% in 2048 rows where it derives 9.7%, and nothing elsewhere; on an H200
+in Llama-2-7B: 78% in 512 rows where this derives 82%, 99.7% in 2048 rows where it derives 99.9%).
 """
 
 from __future__ import annotations
