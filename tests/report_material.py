@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorabench.analysis.claims.claim import Claim, Figure, Finding, Scope, Verdict
+from lorabench.analysis.claims.claim import Claim, Figure, Finding, Verdict
+from lorabench.analysis.claims.evidence import Scope
 
 CPU = Scope("cpu", "Imaginary CPU", "measured", models=("llama-tiny", "opt-125m"))
 GPU = Scope("cuda", "NVIDIA H100 80GB HBM3", "measured", models=("llama-2-7b",), committed=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lorabench.analysis.claims.claim import Claim, Finding, Scope
-from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.claim import Claim, Finding
+from lorabench.analysis.claims.evidence import Evidence, Scope
 from lorabench.analysis.predicted import identity
 from lorabench.record import Record
 

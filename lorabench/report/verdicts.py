@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lorabench.analysis.claims.claim import Finding, Judgement, Scope, Verdict
+from lorabench.analysis.claims.claim import Finding, Judgement, Verdict
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.report.terminal import print_line
 from lorabench.wording import one_line
 

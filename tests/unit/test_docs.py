@@ -196,8 +196,7 @@ def test_the_claims_verdicts(make_record):
     """Each verdict that it can give, as the page asks of a claim's tests."""
     namespace: dict[str, Any] = {"__name__": "claim"}
     exec(blocks(DOCS / "claims.md", "python")[0].text, namespace)
-    from lorabench.analysis.claims.claim import Scope
-    from lorabench.analysis.claims.evidence import Evidence
+    from lorabench.analysis.claims.evidence import Evidence, Scope
 
     def pair(rank: int, ratio: float) -> list[Any]:
         from lorabench.case import Adapter

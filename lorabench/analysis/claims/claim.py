@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.evidence import Evidence, Scope
 
 Judgement = Literal["supported", "refuted", "conditional", "inconclusive", "not tested"]
 
@@ -87,23 +86,6 @@ class Claim:
     cause: str | None = None
     caveat: Mapping[str, str] | None = None
     reads: str | None = None
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Where a finding holds: records of one device, and of one way of knowing, are judged together and never mixed."""
-
-    device_type: Literal["cpu", "cuda", "fake"]
-    device_name: str
-    source: Literal["measured", "predicted"]
-    models: tuple[str, ...] = ()
-    versions: tuple[tuple[str, str], ...] = ()
-    committed: bool = False
-
-    def __str__(self) -> str:
-        how = "predicted for " if self.source == "predicted" else ""
-        models = f"; {', '.join(self.models)}" if self.models else ""
-        return f"{how}{self.device_name}{models}"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
-from lorabench.analysis.claims.claim import Scope
 from lorabench.record import Record
 
 Where = Mapping[str, Any]
@@ -54,6 +53,23 @@ def samples(record: Record, phase: str) -> tuple[float, ...]:
     """Timed samples of a phase, seconds; empty where it was not timed."""
     timing = record.latency.get(phase)
     return () if timing is None else timing.samples_s
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a finding holds: records of one device, and of one way of knowing, are judged together and never mixed."""
+
+    device_type: Literal["cpu", "cuda", "fake"]
+    device_name: str
+    source: Literal["measured", "predicted"]
+    models: tuple[str, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    committed: bool = False
+
+    def __str__(self) -> str:
+        how = "predicted for " if self.source == "predicted" else ""
+        models = f"; {', '.join(self.models)}" if self.models else ""
+        return f"{how}{self.device_name}{models}"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lorabench.analysis.claims.catalogue import CLAIMS
-from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
+from lorabench.analysis.claims.claim import Claim, Finding, Verdict
 from lorabench.analysis.claims.conditions import in_order
-from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.evidence import Evidence, Scope
 from lorabench.analysis.statistics import ALPHA, holm
 from lorabench.record import Record
 from lorabench.results import Results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -10,16 +9,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from lorabench.device.protocol import Device
 from lorabench.device.storages import StorageMode, StorageSink
-
-
-@dataclass(frozen=True, slots=True)
-class HeldBlock:
-    """A block at the peak: where it starts, what it takes, what was asked for, and whether the operator made it."""
-
-    address: int
-    size_bytes: int
-    requested_bytes: int
-    is_of_operator: bool
+from lorabench.measure.attribution.cuda_blocks import CudaBlocks
+from lorabench.measure.attribution.held import HeldBlock
 
 
 class Blocks(Protocol):
@@ -136,7 +127,5 @@ def blocks_of(device: Device) -> Blocks:
     if device.type == "fake":
         return ModelledBlocks(device)
     if device.type == "cuda":
-        from lorabench.measure.attribution.cuda_blocks import CudaBlocks
-
         return CudaBlocks(device.torch_device)
     return PlainBlocks()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lorabench.device.allocator import BLOCK_ROUNDING, SMALL_LIMIT, SMALL_SEGMENT, block_bytes
-from lorabench.measure.attribution.blocks import HeldBlock
+from lorabench.measure.attribution.held import HeldBlock
 
 # Of a trace: far more than one operator takes.
 _MOST_EVENTS = 100_000

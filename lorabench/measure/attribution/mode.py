@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from lorabench.device.storages import StorageMode
-from lorabench.measure.attribution.blocks import Blocks, HeldBlock
+from lorabench.measure.attribution.blocks import Blocks
+from lorabench.measure.attribution.held import HeldBlock
 from lorabench.measure.attribution.holders import Held
 from lorabench.measure.attribution.lives import Ledger, Life, Moment, Owner
 from lorabench.measure.attribution.owners import Owners

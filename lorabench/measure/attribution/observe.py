@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorabench.measure.attribution.blocks import Blocks, HeldBlock
+from lorabench.measure.attribution.blocks import Blocks
 from lorabench.measure.attribution.categories import GRADIENTS, INPUTS, KV_CACHE, LOGITS_AND_LOSS, OPTIMIZER_STATE
+from lorabench.measure.attribution.held import HeldBlock
 from lorabench.measure.attribution.holders import (
     Held,
     held_by_libraries,

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from lorabench.measure.attribution.blocks import HeldBlock
 from lorabench.measure.attribution.categories import (
     ALLOCATOR_SLACK,
     CATEGORIES,
     LIBRARY_WORKSPACES,
     TEMPORARIES,
 )
+from lorabench.measure.attribution.held import HeldBlock
 from lorabench.measure.attribution.lives import Ledger, Life, Moment
 
 MOST_POINTS = 200

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from lorabench.analysis.claims.claim import Scope, Verdict
+from lorabench.analysis.claims.claim import Verdict
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.catalog import CARDS, DEFAULT_CARD, INSTALL_PRETRAINED
 from lorabench.catalog.shipped import PRETRAINED, SCENARIOS_FOLDER, SHIPPED
 from lorabench.report.page.material import Entry

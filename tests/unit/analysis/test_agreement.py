@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lorabench.analysis.agreement import BYTE_CLAIMS, Agreement, agreements
-from lorabench.analysis.claims.claim import Claim, Finding, Scope
-from lorabench.analysis.claims.evidence import Evidence, keys
+from lorabench.analysis.claims.claim import Claim, Finding
+from lorabench.analysis.claims.evidence import Evidence, Scope, keys
 from lorabench.analysis.claims.timing import in_rounds
 from lorabench.record import Memory, RecordDevice
 

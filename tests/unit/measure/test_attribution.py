@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lorabench.device.storages import StorageMode
 from lorabench.measure.attribution.attribution import attribute
-from lorabench.measure.attribution.blocks import HeldBlock, PlainBlocks
+from lorabench.measure.attribution.blocks import PlainBlocks
 from lorabench.measure.attribution.categories import (
     ACTIVATIONS,
     ADAPTER_WEIGHTS,
@@ -28,6 +28,7 @@ from lorabench.measure.attribution.categories import (
     QUANTIZATION_STATE,
     TEMPORARIES,
 )
+from lorabench.measure.attribution.held import HeldBlock
 from lorabench.measure.attribution.holders import held_by_model
 from lorabench.measure.attribution.lives import Ledger, Life, Moment, Owner
 from lorabench.measure.attribution.observe import Followed, Subject, follow

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lorabench.device.allocator import MIB, SMALL_SEGMENT, CachingAllocator, block_bytes
-from lorabench.measure.attribution.blocks import HeldBlock
 from lorabench.measure.attribution.categories import (
     ADAPTER_WEIGHTS,
     ALLOCATOR_SLACK,
@@ -17,6 +16,7 @@ from lorabench.measure.attribution.categories import (
     TEMPORARIES,
 )
 from lorabench.measure.attribution.cuda_blocks import Replay
+from lorabench.measure.attribution.held import HeldBlock
 from lorabench.measure.attribution.lives import Ledger, Life, Moment, Owner
 from lorabench.measure.attribution.summary import Peak
 

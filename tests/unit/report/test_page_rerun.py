@@ -14,7 +14,8 @@ from report_material import CPU, GPU, PREDICTED, claim
 from typer.main import get_command
 
 from lorabench.analysis.claims import judge
-from lorabench.analysis.claims.claim import Finding, Judgement, Scope, Verdict
+from lorabench.analysis.claims.claim import Finding, Judgement, Verdict
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.analysis.frame import frame
 from lorabench.catalog import INSTALL_PRETRAINED
 from lorabench.catalog.shipped import PRETRAINED, SHIPPED

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from report_material import verdicts
 
-from lorabench.analysis.claims.claim import Scope
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.environment import EnvironmentDevice
 from lorabench.errors import InputError
 from lorabench.record import RecordDevice, RecordError, Timing

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict
+from lorabench.analysis.claims.claim import Claim, Finding, Verdict
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.report.terminal import open_console
 from lorabench.report.verdicts import LEGEND, effect, print_verdicts
 

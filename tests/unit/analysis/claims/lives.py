@@ -6,8 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorabench.analysis.claims.claim import Scope
-from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.evidence import Evidence, Scope
 from lorabench.case import Adapter
 from lorabench.record import Gradients, Memory, PhaseMemory, Proof, Record, RecordDevice, Timing
 

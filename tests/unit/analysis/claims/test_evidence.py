@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorabench.analysis.claims.claim import Scope
-from lorabench.analysis.claims.evidence import Evidence, fits, keys, observed, samples, setting
+from lorabench.analysis.claims.evidence import Evidence, Scope, fits, keys, observed, samples, setting
 from lorabench.case import Adapter
 
 SCOPE = Scope("cpu", "Imaginary CPU", "measured")

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from lives import evidence, life
 
-from lorabench.analysis.claims.claim import Scope
-from lorabench.analysis.claims.evidence import Evidence
+from lorabench.analysis.claims.evidence import Evidence, Scope
 from lorabench.analysis.claims.int8_schemes import INT8_SCHEMES
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lorabench.analysis.claims.catalogue import CLAIMS
-from lorabench.analysis.claims.claim import Claim, Finding, Scope, Verdict, not_tested
+from lorabench.analysis.claims.claim import Claim, Finding, Verdict, not_tested
+from lorabench.analysis.claims.evidence import Scope
 from lorabench.analysis.claims.judging import correct, gather, judge
 from lorabench.record import RecordDevice
 from lorabench.results import Results, read_results
