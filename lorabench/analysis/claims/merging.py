@@ -198,8 +198,8 @@ MERGE_AND_UNLOAD = Claim(
     "bitsandbytes/autograd/_functions.py keeps the outlier columns of each layer's last forward pass (state.idx), of "
     "merged layers too, and the base's bytes were read before it had one. On a CPU these tensors add up to the bytes "
     "that stay, 4,464 of SmolLM2-135M's 210 layers. Time: in int8 and nf4 merge() in peft/tuners/lora/bnb.py takes "
-    "each merged weight to the CPU, and it is quantized again on its way back. That is 2 GB there and as much back for "
-    "the 64 layers of Llama-2-7B, seconds where 16 bits take milliseconds.",
+    "each merged weight to the CPU, and it is quantized again on its way back. With an fp32 adapter the sum is fp32: "
+    "that is 4.3 GB there and as much back for the 64 layers of Llama-2-7B, seconds where 16 bits take milliseconds.",
     caveat={"cpu": "Only a GPU's allocator shows whether memory that was freed can be used again."},
     reads="outputs",
 )
