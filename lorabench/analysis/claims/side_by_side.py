@@ -109,14 +109,27 @@ def _load_ms(record: Record) -> tuple[float | None, float | None]:
 
 def _load_time(records: Sequence[Record]) -> str:
     """How long loading takes, and what each adapter that is there already adds to it, in each case with enough."""
-    loads_ms = [[seconds * 1e3 for seconds in numbers(record, "adapters.load_s")] for record in records]
-    longest, *others = sorted(loads_ms, key=len, reverse=True)
+    series = sorted(
+        (
+            (setting(record, "model"), [seconds * 1e3 for seconds in numbers(record, "adapters.load_s")])
+            for record in records
+        ),
+        key=lambda one: len(one[1]),
+        reverse=True,
+    )
+    model, longest = series[0]
     if len(longest) < _MIN_LOADS:
         return f"Loading one took {span(longest, 'ms')}."
-    rest = ", ".join(f"of {len(some)} {_slope(some)}" for some in others if len(some) >= _MIN_LOADS)
+    others = [one for one in series[1:] if len(one[1]) >= _MIN_LOADS]
+    several = len({one[0] for one in (series[0], *others)}) > 1
+
+    def on(name: object) -> str:
+        return f" on {name}" if several else ""
+
+    rest = ", ".join(f"of {len(loads_ms)}{on(name)} {_slope(loads_ms)}" for name, loads_ms in others)
     return (
-        f"Of {len(longest)} loaded one after the other, each took {span(longest, 'ms')}, {_slope(longest)} for each "
-        f"adapter already there{f' ({rest})' if rest else ''}."
+        f"Of {len(longest)} loaded one after the other{on(model)}, each took {span(longest, 'ms')}, {_slope(longest)} "
+        f"for each adapter already there{f' ({rest})' if rest else ''}."
     )
 
 

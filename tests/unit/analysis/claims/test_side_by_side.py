@@ -31,6 +31,11 @@ def test_adapters_that_answer_as_alone_at_their_own_bytes_support(make_record):
     steeper = many(make_record, 4, {"adapters.load_s": [0.010, 0.015, 0.020, 0.025]})
     told = together(many(make_record, 2), steeper, many(make_record, 8)).summary
     assert "+2 ms [2, 2] for each adapter already there (of 4 +5 ms [5, 5])." in told
+    # Which is whose is told where models differ.
+    larger = many(make_record, 4, {"adapters.load_s": [0.010, 0.015, 0.020, 0.025]}, model="llama-2-7b")
+    told = together(many(make_record, 2), larger, many(make_record, 8)).summary
+    assert "Of 8 loaded one after the other on llama-tiny, each took 10 to 24 ms, +2 ms [2, 2] for" in told
+    assert "(of 4 on llama-2-7b +5 ms [5, 5])." in told
 
 
 @pytest.mark.parametrize(
