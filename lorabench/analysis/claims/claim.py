@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lorabench.analysis.claims.evidence import Evidence, Scope
@@ -90,11 +90,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim judged in one scope, after Holm's correction: what ``lorabench claims`` prints a line of."""
+    """A claim judged in one scope, after Holm's correction: what ``lorabench claims`` prints a line of.
+
+    ``models`` are those of its evidence, in alphabetical order: the scope's records may be of others, too.
+    """
 
     claim: Claim
     scope: Scope
     finding: Finding
+    models: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that DESIGN names, as plain data."""
@@ -107,7 +111,7 @@ class Verdict:
             "n": finding.n,
             "threshold": claim.threshold,
             "unit": claim.unit,
-            "scope": str(self.scope),
+            "scope": str(replace(self.scope, models=self.models)),
             "condition": finding.condition,
             "summary": finding.summary,
             "evidence": list(finding.evidence),

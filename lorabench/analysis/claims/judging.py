@@ -23,12 +23,18 @@ def judge(results: Sequence[Results], claims: Sequence[Claim] | None = None) -> 
     ``results`` are files as read, one each; ``claims`` all of the catalogue unless given.
     """
     verdicts = [
-        Verdict(claim, evidence.scope, finding)
+        Verdict(claim, evidence.scope, finding, models=_models(evidence, finding))
         for evidence in gather(results)
         for claim in (CLAIMS if claims is None else claims)
         for finding in [_of_a_prediction(claim, evidence.scope, claim.test(evidence))]
     ]
     return correct(verdicts)
+
+
+def _models(evidence: Evidence, finding: Finding) -> tuple[str, ...]:
+    behind = set(finding.evidence)
+    records = (*evidence.records, *evidence.others)
+    return tuple(sorted({str(record.case["model"]) for record in records if record.key in behind}))
 
 
 def _of_a_prediction(claim: Claim, scope: Scope, finding: Finding) -> Finding:

@@ -7,7 +7,7 @@ import pytest
 
 from lorabench.analysis.claims.catalogue import CLAIMS
 from lorabench.analysis.claims.claim import Claim, Finding, Verdict, not_tested
-from lorabench.analysis.claims.evidence import Scope
+from lorabench.analysis.claims.evidence import Scope, keys
 from lorabench.analysis.claims.judging import correct, gather, judge
 from lorabench.record import RecordDevice
 from lorabench.results import Results, read_results
@@ -121,6 +121,21 @@ def test_judge_gives_each_claim_a_verdict_in_each_scope(make_record, results):
         ("two", "cuda"),
     ]
     assert {one.finding.n for one in verdicts} == {1}
+
+
+def test_a_verdict_names_the_models_of_its_evidence_alone(make_record, results):
+    small, large = make_record(), make_record(case={"model": "llama-2-7b"})
+
+    def of_the_large(evidence):
+        return Finding("supported", "It is.", evidence=keys(evidence.where(model="llama-2-7b")))
+
+    def of_all(evidence):
+        return Finding("supported", "It is.", evidence=keys(evidence.records))
+
+    one, two = judge([results(small, large)], [claim("both", of_all), claim("one", of_the_large)])
+    assert (one.models, two.models) == (("llama-2-7b", "llama-tiny"), ("llama-2-7b",))
+    assert one.scope.models == two.scope.models == ("llama-2-7b", "llama-tiny")
+    assert two.to_dict()["scope"] == f"{small.device.name}; llama-2-7b"
 
 
 def test_judge_takes_the_catalogue_unless_told_otherwise(results):
