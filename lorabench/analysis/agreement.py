@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Claim, Finding
 from lorabench.analysis.claims.evidence import Evidence, Scope
@@ -17,7 +17,14 @@ BYTE_CLAIMS = frozenset(
         *("dynamic-follows-batch", "checkpointing-cuts-dynamic"),
     }
 )
-"""Claims that no record without memory can decide. Those on lifecycles are not among them: they need outputs, too."""
+"""Claims that no record without memory can decide."""
+PARTLY_BYTES = frozenset(
+    {
+        *("bias-modes", "int8-preparation", "cache-conflicts-with-checkpointing", "merged-adds-none"),
+        *("adapters-live-side-by-side", "merge-and-unload"),
+    }
+)
+"""Claims of whose findings bytes are a part, beside losses, outputs or times."""
 
 Outcome = Literal["agrees", "differs in its condition", "differs", "not tested"]
 
@@ -50,13 +57,14 @@ def agreements(evidence: Sequence[Evidence], claims: Iterable[Claim]) -> list[Ag
     """Each of ``claims`` that is about bytes, in each scope of measured records of which some cases were predicted.
 
     Both sides have the same records: those that ended ``ok`` and have the case, card and seed of one on the other side.
-    Of several predictions of a case the last counts, whatever the versions. Predictions have no times; where a claim
-    needs them beside the bytes, both sides have the measured ones.
+    Of several predictions of a case the last counts, whatever the versions. Predictions have no times, losses and
+    outputs; where a claim needs them beside the bytes, both sides have the measured ones. What bytes a lifecycle's
+    parts took is never the measured one's on the predicted side: where the prediction lacks it, both sides do.
     """
     predicted = {
         identity(record): record for one in evidence if one.scope.source == "predicted" for record in one.records
     }
-    about_bytes = [claim for claim in claims if claim.id in BYTE_CLAIMS]
+    about_bytes = [claim for claim in claims if claim.id in BYTE_CLAIMS | PARTLY_BYTES]
     return [
         _agreement(claim, scope, real, told)
         for scope, real, told in _both_sides(evidence, predicted)
@@ -77,9 +85,10 @@ def _both_sides(
     for one in evidence:
         if one.scope.source != "measured" or one.scope.device_type != "cuda":
             continue
-        real = tuple(record for record in one.records if identity(record) in predicted)
-        if real:
-            told = tuple(_with_times_of(record, predicted[identity(record)]) for record in real)
+        pairs = [(record, predicted[identity(record)]) for record in one.records if identity(record) in predicted]
+        if pairs:
+            real = tuple(_without_what_lacks(*pair) for pair in pairs)
+            told = tuple(_completed(*pair) for pair in pairs)
             scope = replace(one.scope, device_type="fake", source="predicted")
             found.append((one.scope, Evidence(one.scope, real), Evidence(scope, told)))
     return found
@@ -88,17 +97,61 @@ def _both_sides(
 _OF_TIMES = ("turn_steps", "timing_stages_s", "launch_bound", "warnings")
 """Observations without which times are read as something else: how long a turn is, which arms share a process, and
 whether another process had the GPU, too."""
+_OF_VALUES = ("losses", "losses_from_step", "training", "output_difference")
+"""Observations of what a device computed."""
+_LIFE = "lifecycle"
+LIFE_BYTES: Mapping[str, frozenset[str]] = {
+    "adapters": frozenset({"count", "bytes_each", "expected_bytes", "refused"}),
+    "unload": frozenset({"lora_modules_left", "bytes_over_base"}),
+    "delete": frozenset({"adapters_left", "bytes_back", "refused"}),
+}
+"""Of the parts of a lifecycle that take bytes what a prediction tells; all else in them are outputs and times."""
 
 
-def _with_times_of(measured: Record, predicted: Record) -> Record:
-    """``predicted`` lined up like ``measured``: of one key, settings that do not apply may differ by scenario."""
-    of_times = {name: measured.observations[name] for name in _OF_TIMES if name in measured.observations}
+def _without_what_lacks(measured: Record, predicted: Record) -> Record:
+    """``measured`` without the parts of a lifecycle whose bytes ``predicted`` does not tell: an earlier version's."""
+    life, told = (_life(record) for record in (measured, predicted))
+    lacking = LIFE_BYTES.keys() - told.keys()
+    if not lacking & life.keys():
+        return measured
+    kept = {name: part for name, part in life.items() if name not in lacking}
+    return replace(measured, observations={**measured.observations, _LIFE: kept})
+
+
+def _completed(measured: Record, predicted: Record) -> Record:
+    """``predicted`` with what it cannot have, and lined up like ``measured``.
+
+    Of one key, settings that do not apply may differ by scenario.
+    """
+    taken = {name: measured.observations[name] for name in _OF_TIMES + _OF_VALUES if name in measured.observations}
+    observations = {**predicted.observations, **taken}
+    if life := _completed_life(_life(_without_what_lacks(measured, predicted)), _life(predicted)):
+        observations[_LIFE] = life
     return replace(
         predicted,
         case=measured.case,
         latency=measured.latency,
         tokens_per_s=measured.tokens_per_s,
-        observations={**predicted.observations, **of_times},
+        observations=observations,
         group=measured.group,
         repeat=measured.repeat,
     )
+
+
+def _completed_life(measured: Mapping[str, Any], predicted: Mapping[str, Any]) -> dict[str, Any]:
+    completed = dict(measured)
+    for name, told_bytes in LIFE_BYTES.items():
+        if name in predicted:
+            values = {key: value for key, value in _part(measured, name).items() if key not in told_bytes}
+            completed[name] = {**values, **_part(predicted, name)}
+    return completed
+
+
+def _life(record: Record) -> Mapping[str, Any]:
+    return _part(record.observations, _LIFE)
+
+
+def _part(observations: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Empty where it is missing, or no mapping: a results file may hold anything there."""
+    found = observations.get(name)
+    return found if isinstance(found, Mapping) else {}

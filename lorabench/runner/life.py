@@ -71,6 +71,7 @@ class _Run:
             with self._stages("memory"):
                 memory.run()
         if not device.computes:
+            self._observations["lifecycle"] = life.bytes_told()
             return
         with self._stages("proof"):
             teller.enter("proof")

@@ -423,7 +423,12 @@ def test_the_bytes_of_a_life_are_predicted(make_case: Callable[..., Case], quant
     assert phases["base_forward"]["before_bytes"] - phases["load"]["after_bytes"] == 512
     assert phases["save"]["peak_bytes"] == phases["save"]["before_bytes"], "files take nothing of the device"
     assert result["latency"] == {}
-    assert "lifecycle" not in result["observations"], "what is compared needs values"
+    # What is compared needs values; what bytes each part took does not.
+    told = result["observations"]["lifecycle"]
+    assert told["adapters"] == {"count": 3, "bytes_each": [adapter_bytes] * 3, "expected_bytes": adapter_bytes}
+    assert told["unload"] == {"lora_modules_left": 0, "bytes_over_base": 0}
+    assert told["delete"] == {"adapters_left": 3, "bytes_back": adapter_bytes}
+    assert told.keys() == {"adapters", "unload", "delete"}
 
 
 @pytest.mark.parametrize("architecture", ["opt", "gpt2", "t5", "bert"])
@@ -432,9 +437,12 @@ def test_every_architectures_life_is_predicted(make_case: Callable[..., Case], a
 
 
 def test_a_life_with_one_adapter_at_most_is_predicted(make_case: Callable[..., Case]) -> None:
-    phases = predicted(make_case("opt", adapter=Adapter(bias="all")))["memory"]["phases"]
+    result = predicted(make_case("opt", adapter=Adapter(bias="all")))
     # PEFT refuses a second while it is loaded.
-    assert [name for name in LIVED if name not in phases] == ["switch", "delete"]
+    assert [name for name in LIVED if name not in result["memory"]["phases"]] == ["switch", "delete"]
+    told = result["observations"]["lifecycle"]
+    assert told["adapters"] == told["delete"]
+    assert "only 1 adapter with bias" in told["adapters"]["refused"]
 
 
 @pytest.mark.parametrize("padding", [0.0, 0.5])

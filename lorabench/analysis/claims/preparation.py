@@ -37,7 +37,7 @@ def _preparation(evidence: Evidence) -> Finding:
     for pair in pairs:
         by_rate.setdefault(setting(pair[0], "learning_rate"), []).append(pair)
     rates = [_rate(rate, some) for rate, some in sorted(by_rate.items()) if len(some) > 1]
-    price = _told_price(evidence)
+    price, priced = _told_price(evidence)
     if not rates:
         missing = "int8 training of a pretrained model on text with and without preparation, two seeds or more"
         return not_tested(missing, evidence=keys(record for pair in pairs for record in pair))
@@ -54,7 +54,7 @@ def _preparation(evidence: Evidence) -> Finding:
         ci95=everything.ci95,
         n=everything.n,
         condition=f"at {', '.join(holding)}; not at {', '.join(failing)}" if holding and failing else None,
-        evidence=keys(record for one in rates for pair in one.pairs for record in pair),
+        evidence=keys([*(record for one in rates for pair in one.pairs for record in pair), *priced]),
         rows=tuple(_rate_row(one) for one in rates),
         p_value=max((one.p_value for one in rates if one.standing != "unclear"), default=None),
     )
@@ -105,9 +105,10 @@ def _rate_row(one: _Rate) -> dict[str, Any]:
     }
 
 
-def _told_price(evidence: Evidence) -> str:
-    """What preparation adds to static and to dynamic memory, a model."""
+def _told_price(evidence: Evidence) -> tuple[str, list[Record]]:
+    """What preparation adds to static and to dynamic memory, a model, and the records that say so."""
     sentences: dict[str, str] = {}
+    records: dict[str, tuple[Record, Record]] = {}
     for without, prepared in evidence.pairs("kbit_preparation", False, True, {"task": "train", "quantization": "int8"}):
         static = [one.memory.static_bytes if one.memory else None for one in (without, prepared)]
         if not all(static):
@@ -115,11 +116,12 @@ def _told_price(evidence: Evidence) -> str:
         shapes, model = shapes_of(prepared), str(setting(prepared, "model"))
         share = "" if shapes is None else _told_share(shapes.weight_bytes("int8", prepared=True), shapes.parameters)
         added = (static[1] or 0) - (static[0] or 0)
+        records[model] = (without, prepared)
         sentences[model] = (
             f" On {model} it adds {told(added)} to the {told(static[0] or 0)} of static memory{share}"
             f"{_told_dynamic(without, prepared)}."
         )
-    return "".join(sentences.values())
+    return "".join(sentences.values()), [record for pair in records.values() for record in pair]
 
 
 def _told_dynamic(without: Record, prepared: Record) -> str:

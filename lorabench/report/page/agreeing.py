@@ -69,9 +69,15 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table | None:
     return table(rows, _MOST_ROWS) if rows else None
 
 
+def _is_corrected(one: Agreement, verdict: Verdict) -> bool:
+    """Whether nothing but Holm's correction, which is the same on either side, made the verdict another."""
+    same_cases = set(one.measured.evidence) == set(verdict.finding.evidence)
+    return same_cases and one.measured.p_value is not None and one.measured.p_value == one.predicted.p_value
+
+
 def _sentence(one: Agreement, verdict: Verdict) -> str:
     cases = f"the {number(one.cases)} case{'' if one.cases == 1 else 's'} that were predicted too"
-    if one.outcome == "agrees" and one.measured.verdict == verdict.finding.verdict:
+    if one.outcome == "agrees" and (one.measured.verdict == verdict.finding.verdict or _is_corrected(one, verdict)):
         return f"With predicted bytes in place of the measured ones, {cases} give the same verdict."
     if one.outcome == "differs in its condition":
         return (

@@ -60,6 +60,11 @@ class Lifecycle:
         proof, self.expected = self._findings.prove()
         return proof
 
+    def bytes_told(self) -> dict[str, Any]:
+        """Of ``observations.lifecycle`` what :meth:`live` tells: all that a device knows that computes nothing."""
+        memory = self._memory
+        return {"unload": memory.unloaded, "adapters": memory.adapters(), "delete": memory.deleted or memory.adapters()}
+
     def observe(self) -> dict[str, Any]:
         """``observations.lifecycle``, but for what :meth:`neighbours` adds."""
         assert self._findings is not None, "prove() comes first"
@@ -80,17 +85,11 @@ class Lifecycle:
     def neighbours(self) -> dict[str, Any]:
         """``adapters``, ``switch`` and ``delete``, after :meth:`time`; why not, where PEFT takes no further adapter."""
         memory = self._memory
+        told = memory.adapters()
         if memory.refused is not None:
-            refusal = {"refused": memory.refused}
-            return {"adapters": refusal, "switch": refusal, "delete": refusal}
+            return {"adapters": told, "switch": told, "delete": told}
         adapters, switch = self._neighbours.compare()
-        sizes = {
-            "count": self.case.adapter_count,
-            "bytes_each": memory.adapter_bytes,
-            "expected_bytes": memory.expected_adapter_bytes,
-            "load_s": self._load_s,
-        }
-        return {"adapters": {**sizes, **adapters}, "switch": switch, "delete": memory.deleted}
+        return {"adapters": {**told, "load_s": self._load_s, **adapters}, "switch": switch, "delete": memory.deleted}
 
     @property
     def warnings(self) -> list[str]:

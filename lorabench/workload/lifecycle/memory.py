@@ -45,8 +45,8 @@ class MemoryWalk:
         self._device = models.device
         self._base_bytes = 0
         self._input_bytes = 0
-        self.expected_adapter_bytes = 0
-        self.adapter_bytes: list[int] = []
+        self._expected_adapter_bytes = 0
+        self._adapter_bytes: list[int] = []
         self.expected: Expected | None = None
         """Known on a device that computes nothing, where no other walk follows that would tell it."""
         self.deleted: dict[str, int] | None = None
@@ -62,7 +62,7 @@ class MemoryWalk:
         with phases("attach"):
             model = self._models.attach(base)
         trained = [*adapter_parameters(model).values(), *_copied_heads(model)]
-        self.expected_adapter_bytes = sum(_held_bytes(tensor, self._device) for tensor in trained)
+        self._expected_adapter_bytes = sum(_held_bytes(tensor, self._device) for tensor in trained)
         return model
 
     def make_inputs(self, model: PeftModel) -> None:
@@ -99,6 +99,16 @@ class MemoryWalk:
         with phases("base_forward"):
             models.forward(bare)
 
+    def adapters(self) -> dict[str, Any]:
+        """What further adapters took, after :meth:`live`; or why PEFT takes none."""
+        if self.refused is not None:
+            return {"refused": self.refused}
+        return {
+            "count": self._models.case.adapter_count,
+            "bytes_each": self._adapter_bytes,
+            "expected_bytes": self._expected_adapter_bytes,
+        }
+
     def _side_by_side(self, model: PeftModel, phases: Phases) -> None:
         models, device = self._models, self._device
         for name in models.adapter_names:
@@ -109,7 +119,7 @@ class MemoryWalk:
             except ValueError as refusal:
                 self.refused = " ".join(str(refusal).split())
                 return
-            self.adapter_bytes.append(device.allocated_bytes() - before_bytes)
+            self._adapter_bytes.append(device.allocated_bytes() - before_bytes)
         for name in (*models.adapter_names, files.DEFAULT):
             with phases("switch"):
                 states.switch(model, name)

@@ -129,6 +129,56 @@ def test_predicted_bytes_come_with_the_measured_times_and_every_repeat(sides):
     assert one.predicted.summary == "[('predicted', 0), ('predicted', 1)]"
 
 
+def test_predicted_bytes_come_with_the_measured_losses(sides):
+    def needs_losses(evidence: Evidence) -> Finding:
+        told = [(one.source, one.observations.get("losses")) for one in evidence.records]
+        return Finding("supported", str(told), evidence=keys(evidence.records))
+
+    measured, predicted = sides({1: 10}, {1: 20})
+    [record] = measured.records
+    learned = replace(record, observations={**record.observations, "losses": [2.0, 1.0]})
+    [one] = agreements([Evidence(MEASURED, (learned,)), predicted], [claim(needs_losses, "int8-preparation")])
+    assert one.measured.summary == "[('measured', [2.0, 1.0])]"
+    assert one.predicted.summary == "[('predicted', [2.0, 1.0])]"
+
+
+def unloaded(evidence: Evidence) -> Finding:
+    lives = [one.observations["lifecycle"] for one in evidence.records]
+    told = [life["unload"] for life in lives if "unload" in life]
+    return Finding("supported" if told else "not tested", str(told), evidence=keys(evidence.records))
+
+
+@pytest.mark.parametrize("told", [{"bytes_over_base": 7, "lora_modules_left": 0}, None])
+def test_a_lifecycle_has_the_predicted_bytes_and_the_measured_outputs(sides, told):
+    measured, predicted = sides({1: 10}, {1: 20})
+    [real], [fake] = measured.records, predicted.records
+    unload = {"bytes_over_base": 0, "lora_modules_left": 0, "outputs_equal_merged": True}
+    life = {"unload": unload, "identity": {"equal_before_step": True}}
+    sides_ = (
+        Evidence(MEASURED, (replace(real, observations={"lifecycle": life}),)),
+        Evidence(PREDICTED, (replace(fake, observations={"lifecycle": {"unload": told}} if told else {}),)),
+    )
+    [one] = agreements(sides_, [claim(unloaded, "merge-and-unload")])
+    if told:
+        assert one.measured.summary == str([unload])
+        assert one.predicted.summary == str([{"outputs_equal_merged": True, **told}])
+    else:
+        # An earlier version's prediction tells none: measured bytes must not agree with themselves.
+        assert one.outcome == "not tested"
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], "text", {"unload": 3}, {"adapters": [1]}])
+def test_a_lifecycle_that_is_nothing_of_the_kind_is_no_fault(sides, odd):
+    measured, predicted = sides({1: 10}, {1: 20})
+    for real, fake in ((odd, {"unload": {"bytes_over_base": 0}}), ({"unload": {}}, odd), (odd, odd)):
+        both = (
+            Evidence(MEASURED, tuple(replace(one, observations={"lifecycle": real}) for one in measured.records)),
+            Evidence(PREDICTED, tuple(replace(one, observations={"lifecycle": fake}) for one in predicted.records)),
+        )
+        [one] = agreements(both, [claim(dynamic_is_small)])
+        assert one.predicted.effect == 20
+
+
 def test_times_are_read_as_the_measured_ones_are(sides):
     """Turns of one step, of arms of one process: without being told so, four samples would be one round."""
 

@@ -122,6 +122,20 @@ def test_a_card_says_whether_predicted_bytes_agree(measured, predicted, heading,
     assert said in card.primary.predicted[1]
 
 
+def test_a_verdict_that_the_correction_alone_made_another_is_the_same_on_either_side():
+    """Agreement is told of findings before Holm's correction, which has the same p values on both sides."""
+    before = replace(HOLDS, verdict="conditional", p_value=0.03, evidence=("k",))
+    after = replace(before, verdict="inconclusive")
+    one = agreement(before, before)
+    same = told(Verdict(one.claim, GPU, after), [one])
+    assert same is not None
+    assert "give the same verdict" in same[1]
+    # Of other cases the verdict may be another for its own reasons.
+    more = told(Verdict(one.claim, GPU, replace(after, evidence=("k", "more"))), [one])
+    assert more is not None
+    assert "conditional as measured and conditional as predicted" in more[1]
+
+
 def test_a_card_of_another_scope_or_without_cases_says_nothing():
     other = replace(GPU, device_name="NVIDIA L4")
     assert told(Verdict(claim("a", "2", "A"), other, HOLDS), [agreement(HOLDS, HOLDS)]) is None

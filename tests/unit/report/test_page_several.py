@@ -372,12 +372,11 @@ def test_the_name_of_a_second_device_is_text(write):
     assert NASTY not in (out / "report.md").read_text()
 
 
-def test_of_claims_with_a_part_in_bytes_both_pages_say_once_where_it_is(write):
+def test_both_pages_say_once_how_claims_about_bytes_are_judged(write):
     _, out = write(FIRST, SECOND)
     for name in ("index.html", "report.md"):
         text = " ".join((out / name).read_text().replace("\\", "").split())
-        assert text.count("(cache, side by side, merge_and_unload, preparation) and need outputs or losses too") == 1
-        assert text.count("where these were predicted, are in predictions.csv.") == 1
+        assert text.count("which no prediction has, are the measured ones on both sides.") == 1
     assert (out / "predictions.csv").is_file()
 
 
