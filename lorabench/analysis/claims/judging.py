@@ -48,13 +48,13 @@ def _of_a_prediction(claim: Claim, scope: Scope, finding: Finding) -> Finding:
 def gather(results: Sequence[Results]) -> list[Evidence]:
     """The records of all files by scope: device, way of knowing, versions, and whether they are committed evidence.
 
-    Records are in the order of their settings: of a run's, which is shuffled, nothing shall depend. Those of one case
-    stay in the order of the files.
+    Of records with one identity the last counts, of two files' too. They are in the order of their settings: of a
+    run's, which is shuffled, nothing shall depend.
     """
     found: dict[Scope, list[Record]] = {}
     for file in results:
         committed = file.path is not None and file.path.resolve().parent.parent.name == "results"
-        for record in file.latest():
+        for record in file.records:
             versions = file.environments[record.environment].versions
             named = tuple((name, versions[name]) for name in _VERSIONS if name in versions)
             scope = Scope(record.device.type, record.device.name, record.source, versions=named, committed=committed)
@@ -66,7 +66,8 @@ def gather(results: Sequence[Results]) -> list[Evidence]:
             tuple(record for record in records if record.status != "ok"),
         )
         for scope, shuffled in found.items()
-        for records in [in_order(sorted(shuffled, key=lambda record: (record.key, record.seed, record.repeat)))]
+        for latest in [Results({}, shuffled).latest()]
+        for records in [in_order(sorted(latest, key=lambda record: (record.key, record.seed, record.repeat)))]
     ]
 
 

@@ -109,6 +109,9 @@ def test_of_a_case_that_was_run_again_the_last_record_counts(make_record, result
     first, again = make_record(wall_s=1.0), make_record(wall_s=2.0)
     [found] = gather([results(first, again)])
     assert [one.wall_s for one in found.records] == [2.0]
+    # Of two files, too: one case is not two samples.
+    [found] = gather([results(first), results(again)])
+    assert [one.wall_s for one in found.records] == [2.0]
 
 
 def test_judge_gives_each_claim_a_verdict_in_each_scope(make_record, results):
