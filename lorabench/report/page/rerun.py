@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lorabench.analysis.claims.claim import Verdict
 from lorabench.analysis.claims.evidence import Scope
+from lorabench.analysis.claims.words import told
 from lorabench.catalog import CARDS, DEFAULT_CARD, INSTALL_PRETRAINED
 from lorabench.catalog.shipped import PRETRAINED, SCENARIOS_FOLDER, SHIPPED
 from lorabench.report.page.material import Entry
@@ -16,24 +17,49 @@ from lorabench.report.page.material import Entry
 MOST_FILES = 8
 """Files of the folder scenarios/ that a command names one by one; of more it names the folder."""
 
+_MINUTES_FROM_S = 90
+
 # Cases of one scenario that were run with --model, before another had them.
 _MOVED = {("checkpointing", "llama-2-7b"): "checkpointing-7b"}
 
 _Place = tuple[bool, str, str, str]
-Ran = Mapping[_Place, Collection[str]]
-"""The scenarios that ran a case: by whether its record is committed, its source, device and key."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One record: the scenarios that run it, and what it took."""
+
+    scenarios: frozenset[str]
+    wall_s: float
+    reserved_bytes: int | None
+
+
+Ran = Mapping[_Place, Sequence[_Run]]
+"""Runs of a case: by whether its record is committed, its source, device and key."""
 
 
 @dataclass(frozen=True)
 class Rerun:
     """``command`` is None where no shipped scenario is behind the verdict; ``unshipped`` are the others behind it.
 
-    ``install`` brings the pretrained model, where the command needs it.
+    ``install`` brings the pretrained model, where the command needs it. ``wall_s`` is what the cases of the command
+    took on the verdict's device, ``reserved_bytes`` the most that the allocator held for one; None without a GPU.
     """
 
     command: str | None
     unshipped: tuple[str, ...]
     install: str | None = None
+    wall_s: float = 0.0
+    reserved_bytes: int | None = None
+
+    @property
+    def took(self) -> str | None:
+        """What a reader's machine needs, as far as that of the records tells."""
+        if not self.command or not self.wall_s:
+            return None
+        time = f"{self.wall_s / 60:.0f} minutes" if self.wall_s >= _MINUTES_FROM_S else f"{self.wall_s:.0f} s"
+        held = f", and the largest held {told(self.reserved_bytes)} of GPU memory" if self.reserved_bytes else ""
+        return f"Its cases took {time} on this device{held}."
 
     @property
     def besides(self) -> str | None:
@@ -49,13 +75,15 @@ class Rerun:
 
 
 def ran(entries: Iterable[Entry]) -> Ran:
-    found: dict[_Place, set[str]] = {}
+    found: dict[_Place, list[_Run]] = {}
     for entry in entries:
         record = entry.record
         place = (entry.committed, record.source, record.device.name, record.key)
-        found.setdefault(place, set()).update(
+        scenarios = frozenset(
             _MOVED.get((named.scenario, named.case["model"]), named.scenario) for named in record.in_each_scenario()
         )
+        reserved = record.memory.peak_reserved_bytes if record.memory else None
+        found.setdefault(place, []).append(_Run(scenarios, record.wall_s, reserved))
     return found
 
 
@@ -65,15 +93,21 @@ def rerun(verdict: Verdict, ran: Ran) -> Rerun | None:
     if finding.verdict == "not tested":
         return None
     places = [(scope.committed, scope.source, scope.device_name, key) for key in finding.evidence]
-    behind = [ran[place] for place in places if place in ran]
+    behind = [frozenset().union(*(run.scenarios for run in ran[place])) for place in places if place in ran]
     if not behind:
         return None
     shipped = _covering([name for name in names if name in SHIPPED] for names in behind)
     unshipped = _covering(names for names in behind if not SHIPPED.keys() & names)
+    paths = _paths(shipped)
+    all_run = {name for name, path in SHIPPED.items() if path in paths or f"{path.rpartition('/')[0]}/" in paths}
+    of_scope = (scope.committed, scope.source, scope.device_name)
+    runs = [run for place, some in ran.items() if place[:3] == of_scope for run in some if run.scenarios & all_run]
     return Rerun(
-        _command(verdict.claim.id, scope, shipped) if shipped else None,
+        _command(verdict.claim.id, scope, paths) if shipped else None,
         tuple(sorted(unshipped)),
         INSTALL_PRETRAINED if shipped & PRETRAINED else None,
+        sum(run.wall_s for run in runs),
+        max((run.reserved_bytes for run in runs if run.reserved_bytes), default=None),
     )
 
 
@@ -104,11 +138,11 @@ def _covering(behind: Iterable[Collection[str]]) -> set[str]:
     return taken
 
 
-def _command(claim_id: str, scope: Scope, scenarios: Collection[str]) -> str:
+def _command(claim_id: str, scope: Scope, paths: Sequence[str]) -> str:
     predicted = scope.source == "predicted"
     # A file for each verdict: one that is there already is refused.
     out = f"{claim_id}-predicted.jsonl" if predicted else f"{claim_id}.jsonl"
-    made = ["lorabench", "predict" if predicted else "run", *_paths(scenarios), *_device(scope), "--out", out]
+    made = ["lorabench", "predict" if predicted else "run", *paths, *_device(scope), "--out", out]
     # No &&: where one case is too large for the reader's GPU, the others are judged all the same.
     return f"{' '.join(made)}; lorabench claims {out} --claim {claim_id}"
 

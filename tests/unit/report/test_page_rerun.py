@@ -20,7 +20,7 @@ from lorabench.analysis.frame import frame
 from lorabench.catalog import INSTALL_PRETRAINED
 from lorabench.catalog.shipped import PRETRAINED, SHIPPED
 from lorabench.cli.app import app
-from lorabench.record import AlsoIn, RecordDevice
+from lorabench.record import AlsoIn, Memory, RecordDevice
 from lorabench.report.page.cards import cards
 from lorabench.report.page.html import html
 from lorabench.report.page.markdown import markdown
@@ -157,10 +157,37 @@ def test_a_command_with_pretrained_cases_says_what_brings_their_model(ran_by, ma
     records = [make_record(key="k1", scenario="alpha"), make_record(key="k2", scenario="mine")]
     shown = view(gather([Results({environment.id: environment}, records)], [judged(CPU, "k1", "k2")]))
     [line] = [line for line in markdown(shown).splitlines() if "Run it again" in line]
-    needs = f"--claim a-claim` (needs the pretrained model: `{INSTALL_PRETRAINED}`). Other cases"
-    assert needs in line
+    needs = f"--claim a-claim` (needs the pretrained model: `{INSTALL_PRETRAINED}`). Its cases took"
+    assert f"{needs} 2 s on this device. Other cases" in line
     page = html(replace(shown, panels=()), frame(records, {environment.id: environment}), {})
     assert f"It needs the pretrained model: <code>{INSTALL_PRETRAINED}</code>" in page
+
+
+def test_what_the_command_takes_is_told_of_all_that_it_runs(ran_by):
+    """A case that the command runs counts, whether the verdict rests on it or not, once for each of its records."""
+
+    def lasting(entries, wall_s, reserved_bytes):
+        memory = Memory(1, 1, 2, reserved_bytes)
+        return [replace(one, record=replace(one.record, wall_s=wall_s, memory=memory)) for one in entries]
+
+    old = replace(GPU, committed=not GPU.committed)
+    entries = [
+        *lasting(ran_by(GPU, k1=["rank"], k2=["rank", "cache"]), 100.0, 3 << 30),
+        *lasting(ran_by(GPU, k3=["cache"]), 1000.0, 5 << 30),
+        *lasting(ran_by(old, k1=["rank"]), 1000.0, 7 << 30),
+    ]
+    one = rerun(judged(GPU, "k1"), ran(entries))
+    assert one is not None
+    assert (one.wall_s, one.reserved_bytes) == (200.0, 3 << 30)
+    assert one.took == "Its cases took 3 minutes on this device, and the largest held 3 GiB of GPU memory."
+    # Of many files the folder is run, and all that lies in it; what lies below it is not.
+    many = [*lasting(ran_by(GPU, **{name: [name] for name in QUICK}), 1.0, 1), *lasting(ran_by(GPU, l=["alpha"]), 9, 1)]
+    folder = rerun(judged(GPU, *QUICK[: MOST_FILES + 1]), ran(many))
+    assert folder is not None
+    assert folder.took == f"Its cases took {len(QUICK)} s on this device, and the largest held 1 B of GPU memory."
+    unshipped = rerun(judged(GPU, "k"), ran(lasting(ran_by(GPU, k=["mine"]), 9.0, 1)))
+    assert unshipped is not None
+    assert unshipped.took is None
 
 
 def test_the_shipped_scenarios_with_pretrained_weights_are_known(monkeypatch):
@@ -188,7 +215,8 @@ def test_the_report_shows_it_with_the_evidence(make_record, environment):
     [line] = [line for line in lines if "Run it again" in line]
     assert line == (
         "- Run it again, in a checkout of the repository: `lorabench run scenarios/rank.yaml --device cpu "
-        "--out a-claim.jsonl; lorabench claims a-claim.jsonl --claim a-claim`. Other cases behind this verdict are of "
+        "--out a-claim.jsonl; lorabench claims a-claim.jsonl --claim a-claim`. Its cases took 2 s on this device. "
+        "Other cases behind this verdict are of "
         r"the scenario \<mine\>, which does not ship with lorabench: add its file."
     )
     assert lines[lines.index(line) - 1].startswith("- Evidence: 2 configurations")
