@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 from lorabench.analysis.claims.claim import Claim, Finding
@@ -51,6 +52,19 @@ class Agreement:
         if self.measured.verdict == "not tested":
             return "not tested"
         return "agrees" if self.measured.condition == self.predicted.condition else "differs in its condition"
+
+    @property
+    def other_rows(self) -> int:
+        """In how many rows of the claim's table a number is another on predicted bytes.
+
+        A verdict may rest on more than bytes, and be the same whatever these are. Its numbers are not.
+        """
+        return sum(ours != theirs for ours, theirs in zip_longest(self.measured.rows, self.predicted.rows))
+
+    @property
+    def same_words(self) -> bool:
+        """Whether the summary, with all its numbers, is the same."""
+        return self.measured.summary == self.predicted.summary
 
 
 def agreements(evidence: Sequence[Evidence], claims: Iterable[Claim]) -> list[Agreement]:
@@ -129,6 +143,8 @@ def _completed(measured: Record, predicted: Record) -> Record:
         observations[_LIFE] = life
     return replace(
         predicted,
+        name=measured.name,
+        scenario=measured.scenario,
         case=measured.case,
         latency=measured.latency,
         tokens_per_s=measured.tokens_per_s,

@@ -58,15 +58,28 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table | None:
             "prediction": one.outcome,
             "measured": one.measured.verdict,
             "predicted": one.predicted.verdict,
-            "effect measured": one.measured.effect,
-            "effect predicted": one.predicted.effect,
-            "effect is": one.claim.unit,
+            "numbers on the card": _numbers(one),
             "cases": one.cases,
         }
         for one in agreements
         if one.outcome != "not tested"
     ]
     return table(rows, _MOST_ROWS) if rows else None
+
+
+def _numbers(one: Agreement) -> str:
+    if one.same_words and not one.other_rows:
+        return "all the same"
+    others = f"others in {one.other_rows} of {len(one.measured.rows)} rows" if one.other_rows else ""
+    return " and ".join(filter(None, ("" if one.same_words else "others in the summary", others)))
+
+
+def _card(one: Agreement) -> str:
+    """Of a card's numbers, which are the same."""
+    rows = f"{one.other_rows} of the table's {len(one.measured.rows)} rows have others"
+    if one.same_words:
+        return f"{rows}, the summary has none" if one.other_rows else "every number here is the same, too"
+    return f"the summary has other numbers ({one.predicted.summary})" + (f", and {rows}" if one.other_rows else "")
 
 
 def _is_corrected(one: Agreement, verdict: Verdict) -> bool:
@@ -78,7 +91,7 @@ def _is_corrected(one: Agreement, verdict: Verdict) -> bool:
 def _sentence(one: Agreement, verdict: Verdict) -> str:
     cases = f"the {number(one.cases)} case{'' if one.cases == 1 else 's'} that were predicted too"
     if one.outcome == "agrees" and (one.measured.verdict == verdict.finding.verdict or _is_corrected(one, verdict)):
-        return f"With predicted bytes in place of the measured ones, {cases} give the same verdict."
+        return f"With predicted bytes in place of the measured ones, {cases} give the same verdict; {_card(one)}."
     if one.outcome == "differs in its condition":
         return (
             f"On {cases} both are {one.measured.verdict}, measured {one.measured.condition or 'without a condition'}; "

@@ -85,6 +85,19 @@ def test_what_counts_as_agreement(measured, predicted, outcome):
     assert Agreement(claim(dynamic_is_small), MEASURED, 1, real, told).outcome == outcome
 
 
+def test_numbers_that_are_others_are_counted_where_the_verdict_is_the_same():
+    def found(summary: str, *values: int) -> Finding:
+        return Finding("supported", summary, rows=tuple({"bytes": value} for value in values))
+
+    one = Agreement(claim(dynamic_is_small), MEASURED, 3, found("1 to 3", 1, 2, 3), found("1 to 4", 1, 2, 4))
+    assert (one.outcome, one.other_rows, one.same_words) == ("agrees", 1, False)
+    alike = Agreement(claim(dynamic_is_small), MEASURED, 3, found("1 to 3", 1, 2, 3), found("1 to 3", 1, 2, 3))
+    assert (alike.other_rows, alike.same_words) == (0, True)
+    # A row that one side lacks is another.
+    fewer = Agreement(claim(dynamic_is_small), MEASURED, 3, found("1 to 3", 1, 2, 3), found("1 to 3", 1, 2))
+    assert fewer.other_rows == 1
+
+
 def test_claims_that_are_not_about_bytes_are_left_alone(sides):
     assert agreements(sides({1: 10}, {1: 10}), [claim(dynamic_is_small, "starts-as-identity")]) == []
     assert "starts-as-identity" not in BYTE_CLAIMS

@@ -122,6 +122,29 @@ def test_a_card_says_whether_predicted_bytes_agree(measured, predicted, heading,
     assert said in card.primary.predicted[1]
 
 
+@pytest.mark.parametrize(
+    ("summary", "rows", "cell", "said"),
+    [
+        ("It holds.", (1, 2), "all the same", "the same verdict; every number here is the same, too."),
+        ("It holds.", (1, 3), "others in 1 of 2 rows", "1 of the table's 2 rows have others, the summary has none."),
+        ("It is 3.", (1, 2), "others in the summary", "the summary has other numbers (It is 3.)."),
+        (
+            *("It is 3.", (1, 3), "others in the summary and others in 1 of 2 rows"),
+            "other numbers (It is 3.), and 1 of the table's 2 rows have others.",
+        ),
+    ],
+)
+def test_numbers_that_are_others_are_told(summary, rows, cell, said):
+    """A verdict that rests on times is the same whatever the bytes are: the card's numbers tell."""
+    real, fake = (tuple({"bytes": value} for value in values) for values in ((1, 2), rows))
+    one = agreement(replace(HOLDS, rows=real), replace(HOLDS, summary=summary, rows=fake))
+    found, sentence = agreement_table([one]), told(Verdict(one.claim, GPU, HOLDS), [one])
+    assert found is not None
+    assert sentence is not None
+    assert cell in found.rows[0]
+    assert sentence[1].endswith(said)
+
+
 def test_a_verdict_that_the_correction_alone_made_another_is_the_same_on_either_side():
     """Agreement is told of findings before Holm's correction, which has the same p values on both sides."""
     before = replace(HOLDS, verdict="conditional", p_value=0.03, evidence=("k",))
