@@ -102,7 +102,7 @@ class MemoryPass(MemoryReading):
 
 
 def attribution_pass(workload: Workload, blocks: Blocks, on_phase: OnPhase, memory: Memory) -> Attribution:
-    """What the bytes at the peak are, from one more steady step, on CUDA from two.
+    """What the bytes at the peak are, from one more steady step, on CUDA from two to four.
 
     It comes after the memory pass, whose peak ``memory`` has. ``blocks`` were made before anything was built.
     """
