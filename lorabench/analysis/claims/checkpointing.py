@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, keys, outliers_by_chance, setting
 from lorabench.analysis.claims.words import combined, listed, mib
 from lorabench.record import Record
 
@@ -94,9 +94,7 @@ def _cut_row(record: Record, alike: Sequence[Record]) -> dict[str, Any]:
         "share of the better mode": freed[record.key] / most if most > 0 else None,
         "static unchanged": _static(record) == _static(plain),
         "outlier share": sum(shares) / len(shares) if shares else None,
-        # Outlier columns of random weights are an accident of the initialisation, and their bytes with them.
-        "decides": has_adapter
-        and (setting(record, "quantization") != "int8" or threshold == 0 or record.case["weights"] == "pretrained"),
+        "decides": has_adapter and not outliers_by_chance(record),
     }
 
 

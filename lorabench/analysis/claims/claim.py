@@ -38,7 +38,8 @@ class Finding:
     ``effect`` and ``ci95`` are in the claim's ``unit``; ``n`` counts the samples or cases behind them. ``summary`` says
     the finding in a sentence that a reader can check, numbers and units in it. ``condition`` names what a
     ``conditional`` claim holds under. ``evidence`` holds keys of records, ``missing`` says in words which cases the
-    records lack. ``rows`` is the table behind the finding. ``p_value`` is that of the test that decides, where one
+    records lack. ``rows`` is the table behind the finding, and ``drawn`` names the series of it that the figure draws,
+    where those are not all. ``p_value`` is that of the test that decides, where one
     does; Holm's correction runs over those of a whole report.
     """
 
@@ -51,6 +52,7 @@ class Finding:
     evidence: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
+    drawn: tuple[str, ...] = ()
     p_value: float | None = None
 
 

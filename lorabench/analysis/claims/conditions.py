@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from lorabench.analysis.claims.claim import Judgement
-from lorabench.analysis.claims.evidence import setting
+from lorabench.analysis.claims.evidence import applying, setting
 from lorabench.case import format_value
 from lorabench.record import Record
 
@@ -107,14 +107,17 @@ def condition(held: Sequence[Facts], failed: Sequence[Facts]) -> str:
     return f"{', '.join(filter(None, where)) or OTHER_CASES}; not {', nor '.join(but)}"
 
 
-def labels(records: Sequence[Record], *left_out: str) -> list[str]:
+def labels(records: Sequence[Record], *left_out: str, every: bool = False) -> list[str]:
     """A short name for each case: its quantization, and those of its settings that most of ``records`` do not have.
 
-    Two cases that differ in a setting have different names, unless it is ``left_out``.
+    Two cases that differ in a setting that a condition can name, or with ``every`` in any that applies to them, have
+    different names, unless it is ``left_out``.
     """
-    seen = [facts(record) for record in records]
+    seen = [{**applying(record), **facts(record)} if every else facts(record) for record in records]
     usual: dict[str, str] = {}
-    for name in (name for name in _PHRASES if name not in ("quantization", *left_out)):
+    for name in dict.fromkeys((*_PHRASES, *(name for one in seen for name in one))):
+        if name in ("quantization", *left_out):
+            continue
         values = Counter(_value(one, name) for one in seen if one.get(name) is not None)
         if len(values) > 1:
             usual[name] = values.most_common(1)[0][0]

@@ -149,6 +149,22 @@ class Evidence:
         return found
 
 
+def applying(record: Record) -> dict[str, Any]:
+    """The settings that apply to a record by name, in order; those of the adapter dotted."""
+    settings = {name: value for name, value in record.case.items() if name not in _NOT_SETTINGS}
+    if isinstance(settings.get("adapter"), Mapping):
+        adapter = settings.pop("adapter")
+        settings |= {f"adapter.{name}": value for name, value in adapter.items()}
+    return {name: settings[name] for name in sorted(settings) if _applies(record, name)}
+
+
+def outliers_by_chance(record: Record) -> bool:
+    """Whether int8 multiplies outlier columns of random weights apart: they are an accident of the initialisation, and
+    the record's dynamic bytes with them."""
+    is_random = setting(record, "weights") != "pretrained"
+    return is_random and bool(setting(record, "quantization") == "int8" and setting(record, "int8_threshold") != 0)
+
+
 def fits(record: Record, where: Where) -> bool:
     """Whether the record's case has all of these settings; those of another quantization than its own do not count."""
     return all(_matches(setting(record, name), wanted) for name, wanted in where.items() if _applies(record, name))
@@ -180,13 +196,9 @@ def _applies(record: Record, name: str) -> bool:
 
 
 def _settings(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the settings that apply to a record, those of the adapter dotted, in order; and each setting as text."""
-    settings = {name: value for name, value in record.case.items() if name not in _NOT_SETTINGS}
-    if isinstance(settings.get("adapter"), Mapping):
-        adapter = settings.pop("adapter")
-        settings |= {f"adapter.{name}": value for name, value in adapter.items()}
-    names = tuple(sorted(name for name in settings if _applies(record, name)))
-    return names, tuple(_as_text(settings[name]) for name in names)
+    """Names of the settings that apply to a record, in order, and each setting as text."""
+    settings = applying(record)
+    return tuple(settings), tuple(_as_text(value) for value in settings.values())
 
 
 @cache

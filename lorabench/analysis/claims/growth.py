@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import eq
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.conditions import labels
+from lorabench.analysis.claims.evidence import Evidence, keys, outliers_by_chance, setting
 from lorabench.analysis.claims.words import combined, listed, mib, setup
 from lorabench.analysis.statistics import line
 from lorabench.catalog import PRESETS
@@ -37,10 +40,11 @@ def _dynamic_test(evidence: Evidence) -> Finding:
     lengths = _longest(evidence, "sequence_length", at_least=2)
     missing = [] if batches else ["training cases that differ in the batch size alone, three or more"]
     missing += [] if families else ["training cases of two presets of one family at one batch size and length"]
-    of_models = [record for series in families.values() for records in series for record in records]
+    of_models = [record for series in families.values() for one in series for record in one.all_records]
     if missing:
         return not_tested(*missing, evidence=keys(_flat(batches) + of_models))
     rows: list[Mapping[str, Any]] = []
+    drawn: list[str] = []
     holding: list[str] = []
     failing: list[str] = []
     sentences, fits, told = [], [], []
@@ -54,13 +58,19 @@ def _dynamic_test(evidence: Evidence) -> Finding:
             f"fixed {mib(fit.intercept):.3g} MiB (R2 {fit.r_squared:.5f}, at most {100 * fit.largest_residual:.2g}% "
             "off the line)."
         )
-        rows += _growth(f"batch size, {name}", [setting(one, "batch_size") for one in records], records)
+        drawn.append(f"batch size, {name}")
+        rows += _growth(drawn[-1], [setting(one, "batch_size") for one in records], records)
     for where, series in families.items():
-        grown = [records for records in series if _grows(records)]
+        grown = [one for one in series if _grows(one.records)]
         (holding if len(grown) == len(series) else failing).append(f"model size {where}")
-        shown = max(series, key=lambda records: (len(records), -_least_growth(records)))
-        told.append(f"in {len(grown)} of {len(series)} series {where} ({_told_growth(shown)})")
-        rows += _growth(_models_name(shown[0]), [_total(one) for one in shown], shown)
+        shown = max(series, key=lambda one: (not _grows(one.records), len(one.records), -_least_growth(one.records)))
+        told.append(
+            f"in {len(grown)} of {len(series)} series {where} ({_told_pairs(series)}; {_told_growth(shown.records)})"
+        )
+        drawn.append(shown.name)
+        for one in (shown, *(other for other in series if other is not shown)):
+            sizes = [_total(record) for record in one.records]
+            rows += _growth(one.name, sizes, one.records, alike=1 + len(one.copies))
     sentences.append(f"Over models of a family it grows at every size {listed(told)}.")
     if lengths:
         orders = [f"length^{_order(records):.2f} ({name})" for name, records in lengths.items()]
@@ -72,10 +82,11 @@ def _dynamic_test(evidence: Evidence) -> Finding:
         combined(holding, failing),
         " ".join(sentences),
         effect=min(fits),
-        n=len(records),
+        n=len(keys(records)),
         condition=f"with {listed(holding)}; not with {listed(failing)}" if holding and failing else None,
         evidence=keys(records),
         rows=tuple(rows),
+        drawn=tuple(drawn),
     )
 
 
@@ -95,14 +106,55 @@ def _longest(evidence: Evidence, axis: str, *, at_least: int) -> dict[str, list[
 
 
 def _complete(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if _dynamic(record) and _total(record)]
+    return [record for record in records if _dynamic(record) and _total(record) and not outliers_by_chance(record)]
 
 
-def _families(evidence: Evidence) -> dict[str, list[list[Record]]]:
-    """All series over models of one family, by size, that are alike in all else; with and without checkpointing.
+@dataclass(frozen=True)
+class _Models:
+    """One model of a family after the other, by size, alike in all else; ``copies`` take the very same bytes."""
 
-    Apart, because it leaves little of the layers, and more of the logits. One set of target modules at a time: they may
-    follow the model, and are not compared here.
+    name: str
+    records: Sequence[Record]
+    copies: Sequence[Sequence[Record]] = ()
+
+    @property
+    def all_records(self) -> list[Record]:
+        return [record for records in (self.records, *self.copies) for record in records]
+
+
+def _families(evidence: Evidence) -> dict[str, list[_Models]]:
+    """The series over models of one family with and without checkpointing; those of the same bytes are one.
+
+    Apart, because it leaves little of the layers, and more of the logits.
+    """
+    found = _models(evidence)
+    firsts = [records[0] for series in found.values() for records in series]
+    names = iter(labels(firsts, "model", "architecture", "gradient_checkpointing", every=True))
+    families: dict[str, list[_Models]] = {}
+    for where, series in found.items():
+        alike: dict[tuple[tuple[str, int], ...], list[_Models]] = {}
+        for records, name in zip(series, names, strict=False):
+            taken = tuple((str(setting(record, "model")), _dynamic(record)) for record in records)
+            alike.setdefault(taken, []).append(_Models(_models_name(records[0], name), records))
+        families[where] = [_one_of(several) for several in alike.values()]
+    return families
+
+
+def _one_of(alike: Sequence[_Models]) -> _Models:
+    """The one with the fewest settings to name, and the others as its copies."""
+    plainest = min(alike, key=lambda one: len(one.name.split()))
+    return replace(plainest, copies=tuple(one.records for one in alike if one is not plainest))
+
+
+def _models_name(record: Record, settings: str) -> str:
+    mode = setting(record, "gradient_checkpointing")
+    return f"models, {_family(record)} {settings}{'' if mode == 'none' else f', {mode}'}"
+
+
+def _models(evidence: Evidence) -> dict[str, list[list[Record]]]:
+    """All series over models of one family, by size, that are alike in all else.
+
+    One set of target modules at a time: they may follow the model, and are not compared here.
     """
     targets = {json.dumps(setting(record, _TARGETS)): setting(record, _TARGETS) for record in evidence.where(_ADAPTED)}
     found: dict[str, list[list[Record]]] = {}
@@ -143,9 +195,18 @@ def _told_growth(records: Sequence[Record]) -> str:
     )
 
 
-def _models_name(record: Record) -> str:
-    mode = setting(record, "gradient_checkpointing")
-    return f"models in {setting(record, 'quantization')}{'' if mode == 'none' else f', {mode}'}"
+def _told_pairs(series: Sequence[_Models]) -> str:
+    """How many models are compared: that other settings differ between series makes them no more."""
+    steps = [pair for one in series for pair in pairwise(one.records)]
+    pairs = Counter((setting(before, "model"), setting(after, "model")) for before, after in steps)
+    if len(pairs) == 1:
+        return "one pair of models"
+    families = list(dict.fromkeys(str(_family(one.records[0])) for one in series))
+    [((before, after), most)] = pairs.most_common(1)
+    return (
+        f"{len(pairs)} pairs of neighbours in the {'family' if len(families) == 1 else 'families'} {listed(families)}, "
+        f"{before} and {after} in {most} of the series"
+    )
 
 
 def _family(record: Record) -> str | None:
@@ -164,7 +225,9 @@ def _order(records: Sequence[Record]) -> float:
     return math.log(_dynamic(last) / _dynamic(before)) / math.log(lengths)
 
 
-def _growth(name: str, sizes: Sequence[float], records: Sequence[Record]) -> list[dict[str, Any]]:
+def _growth(
+    name: str, sizes: Sequence[float], records: Sequence[Record], *, alike: int | None = None
+) -> list[dict[str, Any]]:
     return [
         {
             "series": name,
@@ -173,6 +236,7 @@ def _growth(name: str, sizes: Sequence[float], records: Sequence[Record]) -> lis
             "times the smallest": size / sizes[0],
             "dynamic MiB": mib(_dynamic(record)),
             "times its dynamic": _dynamic(record) / _dynamic(records[0]),
+            "series alike": alike,
         }
         for size, record in zip(sizes, records, strict=True)
     ]
@@ -186,8 +250,9 @@ DYNAMIC_FOLLOWS_BATCH = Claim(
     "equal batch.",
     method="A line is fitted to dynamic bytes by batch size: its slope is the price of one more sequence, its "
     "intercept what is paid once. At one batch size and length, dynamic bytes of models of one family are put "
-    "in the order of their parameters, with checkpointing and without. The growth with the sequence's length is told "
-    "too, for each kind of attention.",
+    "in the order of their parameters, with checkpointing and without: a series for each set of other settings, those "
+    "that take the very same bytes counted once. int8 on random weights decides at outlier threshold 0 alone. The "
+    "growth with the sequence's length is told too, for each kind of attention.",
     refuted_by="Bytes by batch size that are no line, or a larger model of the family that needs less.",
     threshold=_R_SQUARED,
     threshold_text="R2 at least 0.99 and no point over 5% off the line: libraries' workspaces and the allocator's "
@@ -199,13 +264,14 @@ DYNAMIC_FOLLOWS_BATCH = Claim(
         x="times the smallest",
         y="times its dynamic",
         series="series",
-        x_label="batch size, parameters or length / the smallest",
+        x_label="batch size or parameters / the smallest",
         y_label="dynamic memory / that of the smallest",
         log_x=True,
     ),
     cause="Logits are vocabulary x tokens, and ForCausalLMLoss in transformers/loss/loss_utils.py widens them to "
     "fp32; log-softmax and the gradients make more of their size. Gradient checkpointing leaves little of the layers, "
-    "and logits decide: a larger model with a vocabulary of 32,000 takes less there than a small one with 128,256. "
+    "and logits decide: a larger model with a vocabulary of 32,000 takes less there than a small one with 128,256, and "
+    "in reentrant mode bf16, int8 and nf4 take the same bytes. "
     "What lies off the line by batch size is the allocator's slack: it hands out a larger block whole where 1 MiB or "
     "less would be left (should_split in c10/cuda/CUDACachingAllocator.cpp). Without it both lines of the H200's "
     "records are exact to the byte.",

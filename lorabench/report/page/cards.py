@@ -21,7 +21,7 @@ MEANINGS: dict[Judgement, str] = {
     "inconclusive": "the interval spans the threshold: these samples cannot tell",
     "not tested": "the records lack a case that the test needs",
 }
-MOST_ROWS = 60
+MOST_ROWS = 120
 """Rows of a claim's table that a card shows."""
 _CHAPTERS = {
     "2": "Choosing the settings",

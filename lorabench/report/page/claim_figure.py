@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -33,8 +33,8 @@ _SHORT_LABEL = 8
 _LINE_IN = 0.17
 
 
-def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
-    """``rows`` without a value of ``y`` are left out; ``name`` is the file's."""
+def draw_claim(name: str, figure: Figure, rows: Rows, drawn: Collection[str] = ()) -> Drawn:
+    """``rows`` without a value of ``y`` are left out, and all series but ``drawn``, if any; ``name`` is the file's."""
     rows = [row for row in rows if is_number(row.get(figure.y)) and row.get(figure.x) is not None]
     if figure.kind == "bars":
         rows = told_apart(figure, rows)
@@ -42,13 +42,13 @@ def draw_claim(name: str, figure: Figure, rows: Rows) -> Drawn:
     if categories is not None:
         rows = [row for row in rows if hashable(row[figure.x]) in categories]
     scale = scale_of(figure.y, [row[figure.y] for row in rows])
-    series = series_of(figure, rows, scale)
+    series = series_of(figure, rows, scale, drawn)
     with styled():
         if figure.kind == "bars":
-            drawn = _bars(figure, series, categories, scale)
+            canvas = _bars(figure, series, categories, scale)
         else:
-            drawn = _marks(figure, series, categories, scale)
-        return render(drawn, name)
+            canvas = _marks(figure, series, categories, scale)
+        return render(canvas, name)
 
 
 def _label(text: str, column: str, scale: Scale) -> str:
@@ -222,7 +222,7 @@ def _log_x(axes: Axes, values: Sequence[float]) -> None:
     if len(values) <= 12:
         # Labels that would run into each other: the one before stands for both.
         apart = [value for before, value in zip((0.0, *values), values, strict=False) if value > 1.4 * before]
-        axes.set_xticks(apart, [number(value) for value in apart])
+        axes.set_xticks(apart, [number(round(value) if value > 10 else value, 3) for value in apart])
         axes.minorticks_off()
 
 

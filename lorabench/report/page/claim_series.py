@@ -65,8 +65,9 @@ def _places(figure: Figure, rows: Rows) -> list[Any]:
     return [(hashable(row[figure.x]), row.get(figure.series or "")) for row in rows]
 
 
-def series_of(figure: Figure, rows: Rows, scale: Scale) -> list[Series]:
-    """One for each value of the figure's ``series``, in the order of their first rows, :data:`MOST_SERIES` at most.
+def series_of(figure: Figure, rows: Rows, scale: Scale, drawn: Collection[str] = ()) -> list[Series]:
+    """One for each value of the figure's ``series``, or for those ``drawn``, in the order of their first rows,
+    :data:`MOST_SERIES` at most.
 
     An empty one after them says how many more there are.
     """
@@ -74,7 +75,7 @@ def series_of(figure: Figure, rows: Rows, scale: Scale) -> list[Series]:
     left_out: set[str] = set()
     for row in rows:
         label = "" if figure.series is None else format_value(row.get(figure.series))
-        if label not in made and len(made) == MOST_SERIES:
+        if label not in made and (len(made) == MOST_SERIES or (drawn and label not in drawn)):
             left_out.add(label)
             continue
         one = made.setdefault(label, Series(shortened(label, _SERIES_CHARACTERS), [], [], [], []))

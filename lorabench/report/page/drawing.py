@@ -9,7 +9,7 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,9 @@ class Drawing:
         self._pool = pool
         self._drawn: dict[str, Future[Drawn]] = {}
 
-    def claim(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Starts the figure of a claim's table."""
-        self._drawn[name] = self._pool.submit(_claim, name, figure, tuple(map(dict, rows)))
+    def claim(self, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], drawn: Collection[str] = ()) -> None:
+        """Starts the figure of a claim's table: of the series ``drawn`` alone, where it names any."""
+        self._drawn[name] = self._pool.submit(_claim, name, figure, tuple(map(dict, rows)), drawn)
 
     def scenario(self, name: str, phases: Sequence[str], rows: Sequence[Row]) -> None:
         """Starts the figure of a scenario's cases."""
@@ -101,10 +101,10 @@ def _get_ready() -> None:
     gc.freeze()
 
 
-def _claim(name: str, figure: Figure, rows: Sequence[Mapping[str, Any]]) -> Drawn:
+def _claim(name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], drawn: Collection[str]) -> Drawn:
     from lorabench.report.page.claim_figure import draw_claim
 
-    return draw_claim(name, figure, rows)
+    return draw_claim(name, figure, rows, drawn)
 
 
 def _scenario(name: str, phases: Sequence[str], rows: Sequence[Row]) -> Drawn:

@@ -92,7 +92,8 @@ def _draw(shown: View, drawing: Drawing) -> None:
     for card in shown.cards:
         for scoped in (card.primary, *card.others):
             if scoped.figure is not None and card.claim.figure is not None:
-                drawing.claim(scoped.figure, card.claim.figure, scoped.verdict.finding.rows)
+                finding = scoped.verdict.finding
+                drawing.claim(scoped.figure, card.claim.figure, finding.rows, finding.drawn)
 
 
 def _csv(write: Callable[[Sequence[Line]], str], devices: Iterable[Sequence[Line]]) -> str | None:

@@ -102,6 +102,20 @@ def test_series_that_are_not_drawn_are_told(count, told):
     ) == told
 
 
+@pytest.mark.parametrize("kind", ["bars", "lines", "points"])
+def test_series_that_a_finding_leaves_to_its_table_are_told(kind):
+    rows = [{"size": size, "kind": f"k{n}", "ratio": 1.0} for n in range(5) for size in (1, 2)]
+    said = texts(draw_claim("f", Figure(kind, "size", "ratio", series="kind"), rows, ("k1", "k4")).svg)
+    assert {"k1", "k4", "3 more in the table"} <= set(said)
+    assert not {"k0", "k2", "k3"} & set(said)
+
+
+def test_ticks_of_fractions_are_short():
+    rows = [{"times": times, "ratio": 1.0} for times in (1, 5.452, 49.95, 96.48, 2048)]
+    said = texts(draw_claim("f", Figure("lines", "times", "ratio", log_x=True), rows).svg)
+    assert {"1", "5.45", "50", "96", "2,048"} <= set(said)
+
+
 def test_names_are_text_and_no_formula():
     drawn = draw_claim("f", Figure("bars", "model", "ratio"), [{"model": "a$b$c<d>", "ratio": 1.0}])
     assert "a$b$c<d>" in texts(drawn.svg)

@@ -85,6 +85,14 @@ def test_labels_tell_cases_apart_by_what_is_unusual(make_record):
     assert labels(records, "adapter_count")[3] == "fp32"
 
 
+def test_labels_of_every_setting_name_those_that_no_condition_does(make_record):
+    settings = [{}, {}, {"attention": "eager"}, {"padding": 0.5, "int8_threshold": 0.0}, {"quantization": "int8"}]
+    records = [make_record(case=case) for case in settings]
+    assert labels(records) == ["bf16", "bf16", "bf16", "bf16", "int8"]
+    assert labels(records, every=True) == ["bf16", "bf16", "bf16 attention=eager", "bf16 padding=0.5", "int8"]
+    assert labels(records, "padding", every=True)[3] == "bf16"
+
+
 def test_the_order_of_a_shuffled_run_does_not_show(make_record):
     records = [
         life(make_record, adapter_count=64),

@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from lorabench.analysis.claims.evidence import Evidence, Scope, fits, keys, observed, samples, setting
+from lorabench.analysis.claims.evidence import (
+    Evidence,
+    Scope,
+    fits,
+    keys,
+    observed,
+    outliers_by_chance,
+    samples,
+    setting,
+)
 from lorabench.case import Adapter
 
 SCOPE = Scope("cpu", "Imaginary CPU", "measured")
@@ -54,6 +63,19 @@ def test_settings_of_another_quantization_do_not_count(make):
     assert fits(make(quantization="bf16"), {"int8_threshold": 0.0})
     assert not fits(make(quantization="int8"), {"int8_threshold": 0.0})
     assert fits(make(quantization="int8", int8_threshold=0.0), {"int8_threshold": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ({"quantization": "int8", "int8_threshold": 6.0}, True),
+        ({"quantization": "int8", "int8_threshold": 0.0}, False),
+        ({"quantization": "int8", "int8_threshold": 6.0, "weights": "pretrained"}, False),
+        ({"quantization": "bf16", "int8_threshold": 6.0}, False),
+    ],
+)
+def test_outliers_of_random_weights_are_an_accident(make_record, case, expected):
+    assert outliers_by_chance(make_record(case=case)) is expected
 
 
 def test_a_series_holds_what_differs_in_one_setting_alone(make):
