@@ -8,7 +8,7 @@ from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import Facts, decide, facts, labels
 from lorabench.analysis.claims.evidence import Evidence, keys, samples
 from lorabench.analysis.claims.lifecycle import flag, having, is_plain, median_ms, number, span
-from lorabench.analysis.statistics import paired_ratio
+from lorabench.analysis.statistics import Estimate, paired_ratio
 from lorabench.record import Record
 
 
@@ -45,6 +45,9 @@ def _test_disable(evidence: Evidence) -> Finding:
                 "merged: largest difference": number(record, "disable.merged_max_abs_inside"),
                 "disabled forward ms": median_ms(record, "disabled_forward"),
                 "base forward ms": median_ms(record, "base_forward"),
+                "ratio": ratio.value if (ratio := _disabled_ratio(record)) else None,
+                "low": ratio.low if ratio else None,
+                "high": ratio.high if ratio else None,
             }
             for record, name in zip(records, labels(records), strict=True)
         ),
@@ -61,10 +64,14 @@ def _disabled(record: Record) -> list[tuple[Facts, bool]]:
     return tested if merged is None else [*tested, (facts(record, state="merged"), merged)]
 
 
-def _disabled_time(records: Sequence[Record]) -> str:
+def _disabled_ratio(record: Record) -> Estimate | None:
     """Disabled by base forward time, pair by pair: the two take turns in one process, but a case is one process."""
-    timed = [(samples(record, "disabled_forward"), samples(record, "base_forward")) for record in records]
-    ratios = [paired_ratio(inside, base).value for inside, base in timed if len(inside) == len(base) > 1]
+    inside, base = samples(record, "disabled_forward"), samples(record, "base_forward")
+    return paired_ratio(inside, base) if len(inside) == len(base) > 1 else None
+
+
+def _disabled_time(records: Sequence[Record]) -> str:
+    ratios = [ratio.value for record in records if (ratio := _disabled_ratio(record))]
     return f"A forward pass inside took {span(ratios)} times the base's." if ratios else "Its time was not measured."
 
 
@@ -74,7 +81,9 @@ ADAPTERS_DISABLE = Claim(
     title="disable_adapter gives the base back",
     hypothesis="Inside disable_adapter the model answers as its base, bit for bit; outside, as the adapter again.",
     method="Logits inside the context are compared with those of the bare base, with the adapter unmerged and merged, "
-    "and logits after it with those before; a forward pass inside takes turns with one of the base.",
+    "and logits after it with those before; a forward pass inside takes turns with one of the base. The ratio is that "
+    "of the pairs (trimmed geometric mean with Student's interval): the two medians, each of its own samples, need not "
+    "divide to it.",
     refuted_by="A logit inside the context that is not the base's, or one after it that is not the adapter's.",
     threshold=0.0,
     threshold_text="no logit differs, inside the context and after it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lives import evidence, life, timing
 
 from lorabench.analysis.claims.disabling import ADAPTERS_DISABLE
@@ -53,6 +54,22 @@ def test_times_are_told_and_decide_nothing(make_record):
     finding = disable(slow)
     assert finding.verdict == "supported"
     assert "A forward pass inside took 2 times the base's" in finding.summary
+
+
+def test_the_ratio_that_is_told_is_in_the_table(make_record):
+    """It is that of the pairs: the two medians are equal here."""
+    drifting = life(make_record)
+    drifting.latency["base_forward"] = timing(0.010, 0.012, 0.030, 0.040)
+    drifting.latency["disabled_forward"] = timing(0.011, 0.0144, 0.030, 0.044)
+    alone = life(make_record, quantization="bf16")
+    alone.latency["base_forward"] = timing(0.010)
+    finding = disable(drifting, alone)
+    first, second = finding.rows
+    assert first["disabled forward ms"] == first["base forward ms"]
+    assert first["ratio"] == pytest.approx((1.1 * 1.2 * 1.0 * 1.1) ** 0.25)
+    assert first["low"] < first["ratio"] < first["high"]
+    assert "A forward pass inside took 1.1 times the base's" in finding.summary
+    assert (second["ratio"], second["low"], second["high"]) == (None, None, None)
 
 
 def test_disabling_is_not_tested_without_a_case_of_no_biases(make_record):
