@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import decide, facts, labels
@@ -18,6 +19,7 @@ from lorabench.analysis.claims.lifecycle import (
 )
 from lorabench.analysis.statistics import line
 from lorabench.record import Record
+from lorabench.wording import counted
 
 COUNTS = (1, 8, 32, 64)
 # The slack of large blocks that CUDA's caching allocator does not split counts as allocated.
@@ -34,7 +36,7 @@ def _test_side_by_side(evidence: Evidence) -> Finding:
     records = [record for record in having(evidence, "adapters") if _refused(record, "adapters") or _is_loaded(record)]
     loaded = [record for record in records if _is_loaded(record)]
     if not loaded:
-        return not_tested("lifecycle cases that load further adapters beside the first", evidence=keys(records))
+        return _untested(records, "adapters", "lifecycle cases that load further adapters beside the first")
     problems = {record.identity: _loading_problem(record) for record in records}
     verdict, where = decide(
         [facts(record) for record in records if not problems[record.identity]],
@@ -66,6 +68,17 @@ def _test_side_by_side(evidence: Evidence) -> Finding:
             for record, name in zip(records, labels(records, "adapter_count"), strict=True)
         ),
     )
+
+
+def _untested(records: Sequence[Record], part: str, *missing: str) -> Finding:
+    """Says why where PEFT refused: who ran such a case would look for it, told that the records lack it."""
+    finding = not_tested(*missing, evidence=keys(records))
+    refusals = [reason for record in records if (reason := _refused(record, part))]
+    if not refusals:
+        return finding
+    reasons = "; ".join(dict.fromkeys(reason.rstrip(".") for reason in refusals))
+    told = f"{finding.summary} PEFT refused a second adapter in {counted(len(refusals), 'case')}: {reasons}."
+    return replace(finding, summary=told)
 
 
 def _is_loaded(record: Record) -> bool:
@@ -177,7 +190,7 @@ def _test_switch(evidence: Evidence) -> Finding:
     lacking = [str(count) for count in COUNTS if count not in counts]
     missing = (f"lifecycle cases with adapter_count {', '.join(lacking)}",) if lacking else ()
     if len(counts) < 2:
-        return not_tested(*(missing or ("lifecycle cases that switch adapters",)), evidence=keys(records))
+        return _untested(records, "switch", *(missing or ("lifecycle cases that switch adapters",)))
     following = [record for record in switched if flag(record, "switch.follows")]
     verdict, where = decide(
         [facts(record) for record in following],

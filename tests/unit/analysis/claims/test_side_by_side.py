@@ -79,6 +79,23 @@ def test_company_is_not_tested_without_further_adapters(make_record):
         assert together(*records).verdict == "not tested"
 
 
+def test_what_peft_refused_is_told_with_its_reason_where_nothing_else_is_there(make_record):
+    refused = [
+        life(make_record, {"adapters": REFUSED, "switch": REFUSED}, adapter={"bias": bias})
+        for bias in ("all", "lora_only")
+    ]
+    for claim in (ADAPTERS_LIVE_SIDE_BY_SIDE, ADAPTERS_SWITCH):
+        finding = claim.test(evidence(*refused))
+        assert finding.verdict == "not tested"
+        assert finding.summary.endswith(
+            " PEFT refused a second adapter in 2 cases: LoraModel supports only 1 adapter with bias."
+        )
+        assert set(finding.evidence) == {record.key for record in refused}
+    # Nothing was refused: nothing is told of it.
+    assert "refused" not in together(life(make_record, {"adapters.bytes_each": []})).summary
+    assert "refused" not in switch(many(make_record, 1)).summary
+
+
 def switch(*records):
     return ADAPTERS_SWITCH.test(evidence(*records))
 
