@@ -21,7 +21,7 @@ from lorabench.analysis.claims.comparisons import (
 )
 from lorabench.analysis.claims.conditions import decide, facts
 from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
-from lorabench.analysis.claims.lifecycle import MIB, extra_peak_bytes, flag, having, number, span, took
+from lorabench.analysis.claims.lifecycle import MIB, extra_peak_bytes, flag, having, number, outputs_off, span, took
 from lorabench.analysis.statistics import p_equivalent, p_greater, paired_ratio
 from lorabench.record import Record
 
@@ -168,19 +168,12 @@ def _merging(evidence: Evidence, cells: Sequence[Comparison]) -> str:
     """What merging takes and what it loses: time, peak, and the distance of merged outputs from unmerged ones."""
     merging = having(evidence, "merge")
     peaks = [extra_peak_bytes(record, "merge") for record in merging]
-    lost: dict[str, float] = {}
-    told = [(record, number(record, "merge.outputs_relative")) for record in merging]
-    for cell in cells:
-        told.append((cell.other, observed(cell.other, "output_difference.unmerged.relative")))
-    for record, value in told:
-        if isinstance(value, int | float):
-            name = str(setting(record, "quantization"))
-            lost[name] = max(float(value), lost.get(name, 0.0))
-    losses = ", ".join(f"{value:.2g} ({name})" for name, value in lost.items()) or "not measured"
+    lost: list[tuple[Record, object]] = [(one, number(one, "merge.outputs_relative")) for one in merging]
+    lost += [(cell.other, observed(cell.other, "output_difference.unmerged.relative")) for cell in cells]
     return (
         f"{took('Merging', merging, 'merge')} Bytes beyond those before merging, at its peak: "
         f"{span([None if peak is None else peak / MIB for peak in peaks], 'MiB')}. Merged outputs are off by up to "
-        f"{losses} (L2, relative)."
+        f"{outputs_off(lost)} (L2, relative)."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.conditions import condition, decide, facts, labels, listed
 from lorabench.analysis.claims.evidence import Evidence, keys, setting
-from lorabench.analysis.claims.lifecycle import flag, having, integer, median_ms, number, span, took
+from lorabench.analysis.claims.lifecycle import flag, having, integer, median_ms, number, outputs_off, span, took
 from lorabench.record import Record
 
 
@@ -34,7 +34,8 @@ def _test_modes(evidence: Evidence) -> Finding:
         verdict,
         f"eval() merged the layers in {len(merged_by_eval)} of {len(modes)} cases, and train() left merged layers "
         f"merged in {len(kept_by_train)}. Merged and unmerged by call, weights come back {_exactness(exact, inexact)}; "
-        f"merged outputs are off by {_by_type(trips, 'merge.outputs_relative')} (L2, relative). "
+        f"merged outputs are off by {outputs_off((one, number(one, 'merge.outputs_relative')) for one in trips)} (L2, "
+        f"relative). "
         f"{took('Merging', trips, 'merge')} {took('Unmerging', trips, 'unmerge')}",
         effect=len(following) / len(modes),
         n=len(modes),

@@ -152,7 +152,10 @@ def test_merged_is_supported_where_times_tie_and_weights_come_back(make_record):
     # What the records were made with: 11 ms a merge, 2 MiB beyond 1 MiB at its peak, outputs off by 0.01.
     assert "Merging took 11 ms." in finding.summary
     assert "at its peak: 2 MiB." in finding.summary
-    assert "0.01 (fp16)" in finding.summary
+    assert "6e-07 (fp32), 0.01 (fp16) with random weights and a random adapter (L2, relative)" in finding.summary
+    trained = life(make_record, {"merge.outputs_relative": 0.047}, quantization="int8", weights="pretrained")
+    told = merged(*equal(make_record, quantization="fp16"), life(make_record), trained).summary
+    assert "a random adapter; with pretrained weights 0.047 (int8, llama-tiny) (L2, relative)" in told
 
 
 def test_merged_is_refuted_by_slower_times_or_by_weights_that_never_come_back(make_record):

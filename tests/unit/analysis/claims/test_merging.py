@@ -22,6 +22,24 @@ def test_modes_that_peft_ignores_refute_and_errors_are_told_by_dtype(make_record
     assert "eval() merged the layers in 0 of 2 cases, and train() left merged layers merged in 2" in finding.summary
 
 
+def test_random_weights_are_named_and_pretrained_ones_stand_beside_them(make_record):
+    records = [
+        life(make_record, {"merge.outputs_relative": off}, quantization=kind, **case)
+        for kind, off, case in (
+            ("int8", 0.25, {"model": "llama-2-7b"}),
+            ("int8", 0.12, {}),
+            ("nf4", 0.69, {}),
+            ("int8", 0.047, {"weights": "pretrained", "model": "smollm2-135m"}),
+        )
+    ]
+    random = "merged outputs are off by 0.25 (int8), 0.69 (nf4) with random weights and a random adapter"
+    pretrained = "with pretrained weights 0.047 (int8, smollm2-135m)"
+    assert f"{random}; {pretrained} (L2, relative)." in merge(*records).summary
+    assert f"{random} (L2, relative)." in merge(*records[:3]).summary
+    assert f"off by {pretrained} and a random adapter (L2, relative)." in merge(records[3]).summary
+    assert "off by what was not measured" in merge(life(make_record, {"merge.outputs_relative": None})).summary
+
+
 def test_the_guides_time_would_have_supported(make_record):
     finding = merge(
         life(make_record, {**FOLLOWS, **EXACT}), life(make_record, {**FOLLOWS, **EXACT}, quantization="fp16")
