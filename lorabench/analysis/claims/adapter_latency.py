@@ -87,7 +87,7 @@ UNMERGED_ADDS_LATENCY = Claim(
     method="Base and unmerged model run in one process, in turn, on the same weights; the ratio of their times, round "
     "by round (trimmed geometric mean with Student's interval), for prefill and decode apart, by batch, rank, targets "
     "and dtype. A comparison counts as slower when the interval lies above 1; where not all do, when that is left "
-    "after Holm's correction over all of them.",
+    "after Holm's correction over all of them: the p values in the table are those that count.",
     refuted_by=f"Intervals below 1, or times that are equal within {MARGIN:.0%} by two one-sided tests.",
     threshold=1.0,
     threshold_text="every interval lies above 1",
@@ -141,6 +141,7 @@ def _test_merged(evidence: Evidence) -> Finding:
     farthest = max((cell.test.ratio for cell in cells), key=lambda ratio: abs(math.log(ratio.value)))
     same, slower = ([cell for cell in cells if cell.outcome == outcome] for outcome in ("held", "failed"))
     also = f", slower in {len(slower)}" if slower else ""
+    also += f", undecided in {len(cells) - len(same) - len(slower)}" if len(same) + len(slower) < len(cells) else ""
     return Finding(
         verdict,
         f"Merged took {ranges(cells)} times the base's time in dense dtypes, and was within {MARGIN:.0%} for certain "
@@ -185,7 +186,10 @@ MERGED_ADDS_NONE = Claim(
     method="Base and merged model run in one process, in turn; the ratio of their times, round by round (trimmed "
     "geometric mean with Student's interval), and two one-sided tests on the logarithms, for prefill and decode in "
     "dense dtypes. Where comparisons come out differently, what is left after Holm's correction over them counts. The "
-    "merged model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 lose in merging is told.",
+    "p values in the table are corrected so, low and high are not: an interval that lies wholly above "
+    f"{1 + MARGIN:g}, or within {MARGIN:.0%}, can belong to a comparison that is undecided. int8 and nf4 are corrected "
+    "among themselves. The merged model is saved, loaded as a plain one, and its logits compared. What int8 and nf4 "
+    "lose in merging is told.",
     refuted_by=f"Times that are more than {MARGIN:.0%} above the base's for certain, or merged weights that do not "
     "come back from a file.",
     threshold=1.0,

@@ -31,13 +31,16 @@ class RatioTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One phase of a base and of one state of the adapter. ``outcome`` is what all comparisons together leave of it."""
+    """One phase of a base and of one state of the adapter. ``outcome`` is what all comparisons together leave of it,
+    by ``p_held`` and ``p_failed``: those of its test, or what Holm's correction makes of them."""
 
     base: Record
     other: Record
     phase: str
     test: RatioTest
     outcome: Outcome = "undecided"
+    p_held: float = 1.0
+    p_failed: float = 1.0
 
     @property
     def facts(self) -> Facts:
@@ -88,12 +91,13 @@ def settle(comparisons: Sequence[Comparison]) -> list[Comparison]:
     Where all hold, or all fail, each test counts as it is: an intersection-union test (Berger 1982). Where only some
     do, those were picked from many, and Holm's correction over them runs first.
     """
-    outcomes = [_outcome(one.test.p_held, one.test.p_failed) for one in comparisons]
-    if len(set(outcomes)) > 1:
-        held = holm([one.test.p_held for one in comparisons])
-        failed = holm([one.test.p_failed for one in comparisons])
-        outcomes = [_outcome(*p_values) for p_values in zip(held, failed, strict=True)]
-    return [replace(one, outcome=outcome) for one, outcome in zip(comparisons, outcomes, strict=True)]
+    held, failed = [one.test.p_held for one in comparisons], [one.test.p_failed for one in comparisons]
+    if len({_outcome(*p_values) for p_values in zip(held, failed, strict=True)}) > 1:
+        held, failed = holm(held), holm(failed)
+    return [
+        replace(one, outcome=_outcome(p_held, p_failed), p_held=p_held, p_failed=p_failed)
+        for one, p_held, p_failed in zip(comparisons, held, failed, strict=True)
+    ]
 
 
 def judge_comparisons(settled: Sequence[Comparison]) -> tuple[Judgement, str | None, float]:
@@ -115,7 +119,8 @@ def judge_comparisons(settled: Sequence[Comparison]) -> tuple[Judgement, str | N
 
 
 def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str]) -> tuple[Mapping[str, Any], ...]:
-    """A row a comparison; ``words`` say an outcome."""
+    """A row a comparison; ``words`` say an outcome. Beside it the p values that make it: an interval is of one
+    comparison, and does not show what a correction over all of them leaves."""
     on_gpu = any(one.busy_ratio is not None for one in settled)
     return tuple(
         {
@@ -127,6 +132,8 @@ def comparison_rows(settled: Sequence[Comparison], words: Mapping[Outcome, str])
             "low": one.test.ratio.low,
             "high": one.test.ratio.high,
             **({"GPU ratio": one.busy_ratio} if on_gpu else {}),
+            f"p, {words['held']}": one.p_held,
+            f"p, {words['failed']}": one.p_failed,
             "outcome": words[one.outcome],
             "unstable": one.unstable,
         }

@@ -8,6 +8,7 @@ import pytest
 from lives import arms, evidence, life
 
 from lorabench.analysis.claims.adapter_latency import MERGED_ADDS_NONE, UNMERGED_ADDS_LATENCY
+from lorabench.analysis.statistics import p_greater
 
 STEADY = tuple(0.0100 + 0.00001 * index for index in range(8))
 NOISY = (0.004, 0.006, 0.009, 0.010, 0.010, 0.011, 0.014, 0.016, 0.020, 0.024)
@@ -181,6 +182,23 @@ def test_merged_is_conditional_where_only_some_times_tie(make_record):
         *equal(make_record, quantization="fp16"), *equal(make_record, 1.2, quantization="bf16"), life(make_record)
     )
     assert (finding.verdict, finding.condition) == ("conditional", "under fp16; not under bf16")
+
+
+def test_an_interval_above_the_margin_can_be_undecided_and_its_row_says_why(make_record):
+    """Of ten comparisons Holm's factor is ten, and no interval shows it."""
+    above = (1.022, 1.030, 1.025, 1.040, 1.022, 1.032, 1.021, 1.028)
+    prefill = tuple(value * factor for value, factor in zip(STEADY, above, strict=True))
+    slow = arms(make_record, {"base": (STEADY, times(0.1)), "merged": (prefill, times(0.1)[::-1])})
+    ties = [one for size in (2, 4, 8, 16) for one in equal(make_record, batch_size=size)]
+    finding = merged(*slow, *ties, life(make_record))
+    row = next(row for row in finding.rows if row["low"] > 1.02)
+    assert row["outcome"] == "undecided"
+    alone = p_greater(prefill, STEADY, 1.02)
+    assert alone < 0.025
+    assert row["p, slower"] == pytest.approx(10 * alone)
+    assert row["p, within 2%"] > 0.9
+    assert "within 2% for certain in 9 of 10 comparisons, undecided in 1." in finding.summary
+    assert "wholly above 1.02, or within 2%, can belong to a comparison that is undecided" in MERGED_ADDS_NONE.method
 
 
 def test_int8_times_are_told_and_decide_nothing(make_record):

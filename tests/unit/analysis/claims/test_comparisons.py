@@ -34,6 +34,7 @@ def test_all_that_hold_need_no_correction(compared):
     """An intersection-union test at 5% has every part at 5%, however many there are."""
     many = compared(*[(0.04, 1.0)] * 20)
     assert outcomes(many) == ["held"] * 20
+    assert {one.p_held for one in settle(many)} == {0.04}
     assert judge_comparisons(settle(many)) == ("supported", None, 0.04)
     assert judge_comparisons(settle(compared(*[(1.0, 0.03)] * 20))) == ("refuted", None, 0.03)
 
@@ -42,6 +43,7 @@ def test_the_one_of_many_that_fails_is_corrected(compared):
     """One failure at 4% among twenty is what chance gives: Holm's factor makes it 0.8."""
     chance = compared(*[(0.0001, 1.0)] * 19, (1.0, 0.04))
     assert outcomes(chance)[-1] == "undecided"
+    assert [one.p_failed for one in settle(chance)][-1] == pytest.approx(20 * 0.04)
     assert judge_comparisons(settle(chance))[0] == "inconclusive"
     sure = compared(*[(0.0001, 1.0)] * 19, (1.0, 0.0005))
     verdict, condition, p_value = judge_comparisons(settle(sure))
