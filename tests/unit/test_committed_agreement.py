@@ -85,11 +85,12 @@ def test_with_wrong_bytes_no_claim_about_them_comes_out_the_same(evidence):
 def test_all_numbers_are_the_same_but_those_of_outliers(found):
     """Of values, which no prediction has: columns that are multiplied apart, and kept."""
     others = {name for name, one in found.items() if one.other_rows or not one.same_words}
-    assert others <= {"checkpointing-cuts-dynamic", "merge-and-unload"}
+    assert others <= {"checkpointing-cuts-dynamic", "int8-cuts-static", "merge-and-unload"}
     for name in others:
         rows = zip(found[name].measured.rows, found[name].predicted.rows, strict=True)
         off = [(ours, theirs) for ours, theirs in rows if ours != theirs]
-        assert all(ours.get("outlier share") or ours.get("bytes over base") == 44_544 for ours, _ in off), name
+        columns = ("outlier share", "largest outlier share")
+        assert all(any(map(ours.get, columns)) or ours.get("bytes over base") == 44_544 for ours, _ in off), name
 
 
 def without_bytes(record: Record) -> Record:

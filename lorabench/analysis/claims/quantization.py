@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
 from lorabench.analysis.claims.evidence import Evidence, Where, keys, setting
+from lorabench.analysis.claims.outliers import (
+    Pair,
+    beside,
+    dynamic,
+    dynamic_ratio,
+    is_honest,
+    share_of_outliers,
+    span,
+    static,
+    told_outliers,
+)
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.timing import busy_ratio, timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, listed, mib, without_unknown
@@ -32,38 +43,39 @@ def _cuts(evidence: Evidence) -> Finding:
     worst, best = max(rows, key=lambda row: row["ratio"]), min(rows, key=lambda row: row["ratio"])
     verdict, condition = _verdict(rows)
     dearest = max(every, key=_preference)
-    dearest = max((pair for pair in every if _is_honest(pair) == _is_honest(dearest)), key=_dynamic_ratio)
-    price = [f"dynamic memory {_span(row['dynamic ratio'] for row in rows)}{_told_dearest(dearest, rows)}"]
+    dearest = max((pair for pair in every if is_honest(pair) == is_honest(dearest)), key=dynamic_ratio)
+    told_dearest = _told_dearest(dearest, rows)
+    cases = beside(evidence, _LOADED, every)
+    more = [*([dearest] if told_dearest else []), *(pair for case in cases for pair in case)]
+    price = [f"dynamic memory {span(row['dynamic ratio'] for row in rows)}{told_dearest}"]
     price += [f"a step {_told_time(rows, 'step')}"] if any(row["step ratio"] for row in rows) else []
     price += [f"a decoded token {_told_time(rows, 'decode')}"] if decodes else []
     return Finding(
         verdict,
         f"int8 takes {_told_cuts(best, worst)}. The price, as a multiple of 16 bits: {', '.join(price)}."
-        + _told_outliers(every, [*steps.values(), *decodes.values()]),
+        + told_outliers(cases, pairs.values(), [one.int8 for one in (*steps.values(), *decodes.values())]),
         effect=worst["ratio"],
         n=len(rows),
         condition=condition,
-        evidence=keys(record for pair in (*pairs.values(), dearest) for record in pair),
+        evidence=keys(record for pair in (*pairs.values(), dearest, *more) for record in pair),
         missing=() if steps else (TIMED_IN_TURN,),
-        rows=without_unknown(rows, "step GPU ratio", "decode GPU ratio"),
+        rows=without_unknown(
+            [*rows, *_rows_beside(more, pairs.values())], "largest outlier share", "step GPU ratio", "decode GPU ratio"
+        ),
     )
 
 
-_Pair = tuple[Record, Record]
-"""16 bits and int8, alike in all else."""
-
-
-def _pairs(evidence: Evidence) -> list[_Pair]:
+def _pairs(evidence: Evidence) -> list[Pair]:
     return [
         pair
         for threshold in ({}, {"int8_threshold": (0.0,)})
         for dtype in _HALF_PRECISION
         for pair in evidence.pairs("quantization", dtype, "int8", {**_LOADED, **threshold})
-        if all(_static(one) and _dynamic(one) for one in pair)
+        if all(static(one) and dynamic(one) for one in pair)
     ]
 
 
-def _by_model(pairs: Sequence[_Pair]) -> dict[str, _Pair]:
+def _by_model(pairs: Sequence[Pair]) -> dict[str, Pair]:
     """One pair a model: without checkpointing, which has a price of its own; of several the one that pays most."""
     models = dict.fromkeys(str(setting(int8, "model")) for _, int8 in pairs)
     return {
@@ -71,13 +83,8 @@ def _by_model(pairs: Sequence[_Pair]) -> dict[str, _Pair]:
     }
 
 
-def _preference(pair: _Pair) -> tuple[bool, bool, float]:
-    return _is_honest(pair), setting(pair[1], "gradient_checkpointing") == "none", _dynamic_ratio(pair)
-
-
-def _is_honest(pair: _Pair) -> bool:
-    """At outlier threshold 0: above it the dynamic bytes of random weights are an accident of the initialisation."""
-    return bool(setting(pair[1], "int8_threshold") == 0)
+def _preference(pair: Pair) -> tuple[bool, bool, float]:
+    return is_honest(pair), setting(pair[1], "gradient_checkpointing") == "none", dynamic_ratio(pair)
 
 
 def _told_cuts(best: Mapping[str, Any], worst: Mapping[str, Any]) -> str:
@@ -88,29 +95,30 @@ def _told_cuts(best: Mapping[str, Any], worst: Mapping[str, Any]) -> str:
     return f"{cuts}, as computed ({computed})"
 
 
-def _told_dearest(pair: _Pair, rows: Sequence[Mapping[str, Any]]) -> str:
+def _told_dearest(pair: Pair, rows: Sequence[Mapping[str, Any]]) -> str:
     """The highest price with checkpointing, where it is higher than without."""
-    mode, ratio = setting(pair[1], "gradient_checkpointing"), _dynamic_ratio(pair)
+    mode, ratio = setting(pair[1], "gradient_checkpointing"), dynamic_ratio(pair)
     if mode == "none" or ratio <= max(row["dynamic ratio"] for row in rows):
         return ""
     return f" (with {mode} checkpointing up to {ratio:.2f}, on {setting(pair[1], 'model')})"
 
 
-def _told_outliers(pairs: Sequence[_Pair], times: Sequence[_Time]) -> str:
-    """Dynamic memory above outlier threshold 0, as by default; empty where the price itself is of such cases."""
-    ratios = [_dynamic_ratio(pair) for pair in pairs if not _is_honest(pair)]
-    if not ratios or len(ratios) == len(pairs):
-        return ""
-    what = "Dynamic memory" if any(setting(one.int8, "int8_threshold") for one in times) else "All of it"
-    return (
-        f" {what} at outlier threshold 0; at the default of 6, where outlier columns are multiplied apart, dynamic "
-        f"memory is {_span(ratios)}."
-    )
+def _rows_beside(pairs: Sequence[Pair], known: Iterable[Pair]) -> list[dict[str, Any]]:
+    """Rows of dynamic memory alone, each case once and those ``known`` not again.
+
+    Without a ratio they decide nothing and have no bar: static memory is that of the model's own row.
+    """
+    seen = {int8.key for _, int8 in known}
+    unique = {int8.key: (half, int8) for half, int8 in pairs if int8.key not in seen}
+    rows = [
+        {**_cut_row(str(setting(int8, "model")), half, int8, None, None), **dict.fromkeys(_OF_STATIC)}
+        for half, int8 in unique.values()
+    ]
+    # Those that are compared stand below each other.
+    return sorted(rows, key=lambda row: [str(row[name]) for name in ("model", "checkpointing", "bytes of")])
 
 
-def _dynamic_ratio(pair: _Pair) -> float:
-    half, int8 = pair
-    return _dynamic(int8) / _dynamic(half)
+_OF_STATIC = ("16-bit static MiB", "int8 static MiB", "ratio", "computed", "quantized parameters, %")
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[Judgement, str | None]:
@@ -136,16 +144,18 @@ def _cut_row(model: str, half: Record, int8: Record, step: _Time | None, decode:
         computed = (shapes.weight_bytes("int8") + adapter) / (shapes.weight_bytes("fp16") + adapter)
     return {
         "model": model,
-        "16-bit static MiB": mib(_static(half)),
-        "int8 static MiB": mib(_static(int8)),
-        "ratio": _static(int8) / _static(half),
+        "16-bit static MiB": mib(static(half)),
+        "int8 static MiB": mib(static(int8)),
+        "ratio": static(int8) / static(half),
         "computed": computed,
         "quantized parameters, %": None if shapes is None else 100 * shapes.quantized / shapes.parameters,
         "outlier threshold": setting(int8, "int8_threshold"),
         "checkpointing": setting(int8, "gradient_checkpointing"),
+        "weights": setting(int8, "weights"),
+        "largest outlier share": share_of_outliers(int8),
         "bytes of": _workload(half),
-        "dynamic ratio": _dynamic_ratio((half, int8)),
-        "peak ratio": (_static(int8) + _dynamic(int8)) / (_static(half) + _dynamic(half)),
+        "dynamic ratio": dynamic_ratio((half, int8)),
+        "peak ratio": (static(int8) + dynamic(int8)) / (static(half) + dynamic(half)),
         "times of": _workload(step.half) if step else None,
         **_time_row("step", step),
         **_time_row("decode", decode),
@@ -168,8 +178,8 @@ def _workload(record: Record) -> str:
 
 def _told_time(rows: Sequence[Mapping[str, Any]], phase: str) -> str:
     busy = [row[f"{phase} GPU ratio"] for row in rows if row[f"{phase} GPU ratio"]]
-    told = _span(row[f"{phase} ratio"] for row in rows)
-    return f"{told} (of the GPU's own time {_span(busy)})" if busy else told
+    told = span(row[f"{phase} ratio"] for row in rows)
+    return f"{told} (of the GPU's own time {span(busy)})" if busy else told
 
 
 @dataclass(frozen=True)
@@ -195,22 +205,6 @@ def _times(evidence: Evidence, where: Where, phase: str) -> dict[str, _Time]:
     return found
 
 
-def _span(values: Any) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "unknown"
-    ends = f"{min(known):.2f}"
-    return ends if max(known) - min(known) < 0.005 else f"{ends} to {max(known):.2f}"
-
-
-def _static(record: Record) -> int:
-    return (record.memory.static_bytes if record.memory else None) or 0
-
-
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
-
-
 INT8_CUTS_STATIC = Claim(
     id="int8-cuts-static",
     chapter="3.1, 3.3.1",
@@ -220,8 +214,10 @@ INT8_CUTS_STATIC = Claim(
     "compared with the computed one: a byte a weight and an fp32 scale an output for linear layers, two bytes for "
     "embeddings, head and norms, four for adapters. Dynamic memory, step time and decode time (in turn) are its price; "
     "they are read at outlier threshold 0 where there is such a case, dynamic memory without checkpointing where there "
-    "is such a case, and in that which pays most. Where a GPU waits for its host, how long it had work (profiled once) "
-    "tells more than the wall.",
+    "is such a case, and in that which pays most. A threshold above 0 is told beside the same case at 0, or with "
+    "pretrained weights: of random ones the outlier columns are an accident. Rows without a ratio are for that and for "
+    "checkpointing, and decide nothing. Where a GPU waits for its host, how long it had work (profiled once) tells "
+    "more than the wall.",
     refuted_by="Static memory that is not cut, or is over 0.5% off the computed.",
     threshold=_HALF,
     threshold_text="At most 0.55 of 16 bits counts as half; what stays in 16 bits is then a tenth of the parameters at "

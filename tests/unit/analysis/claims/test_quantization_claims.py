@@ -8,6 +8,7 @@ from trainings import MIB, around, training
 
 from lorabench.analysis.claims.quantization import INT8_CUTS_STATIC
 from lorabench.analysis.claims.shapes import shapes
+from lorabench.report.page.claim_figure import draw_claim
 
 
 def pair(
@@ -81,7 +82,8 @@ def test_threshold_0_decides_where_there_is_such_a_case(make_record):
         *pair(make_record, "llama-tiny", threshold=0.0),
         pair(make_record, "llama-tiny", threshold=6.0, dynamic=90 * MIB)[1],
     ]
-    [row] = INT8_CUTS_STATIC.test(evidence(*records)).rows
+    [row, _] = INT8_CUTS_STATIC.test(evidence(*records)).rows
+    assert row["ratio"] is not None
     assert (row["outlier threshold"], row["dynamic ratio"]) == (0.0, pytest.approx(1.2))
     [row] = INT8_CUTS_STATIC.test(evidence(records[0], records[2])).rows
     assert row["outlier threshold"] == 6.0
@@ -96,9 +98,11 @@ def test_checkpointing_has_a_price_of_its_own(make_record):
         *pair(make_record, "llama-mini", dynamic=12 * MIB),
     ]
     finding = INT8_CUTS_STATIC.test(evidence(*records))
-    rows = {row["model"]: row for row in finding.rows}
-    assert rows["llama-tiny"]["dynamic ratio"] == pytest.approx(1.4)
-    assert rows["llama-tiny"]["checkpointing"] == "none"
+    deciding = {row["model"]: row for row in finding.rows if row["ratio"] is not None}
+    assert deciding["llama-tiny"]["dynamic ratio"] == pytest.approx(1.4)
+    assert deciding["llama-tiny"]["checkpointing"] == "none"
+    [beside] = [row for row in finding.rows if row["ratio"] is None]
+    assert (beside["checkpointing"], beside["dynamic ratio"]) == ("non-reentrant", pytest.approx(2.9))
     assert "dynamic memory 1.20 to 1.40 (with non-reentrant checkpointing up to 2.90, on llama-tiny)" in finding.summary
     assert {record.key for record in records[4:6]} <= set(finding.evidence)
     [row] = INT8_CUTS_STATIC.test(evidence(*records[4:6])).rows
@@ -144,9 +148,95 @@ def test_the_gpus_own_time_stands_beside_the_walls(make_record):
     assert "a step 2.00." in finding.summary
 
 
-def test_the_price_at_the_default_threshold_is_told(make_record):
-    records = [*pair(make_record, "llama-tiny"), pair(make_record, "llama-tiny", threshold=6.0, dynamic=90 * MIB)[1]]
-    told = INT8_CUTS_STATIC.test(evidence(*records)).summary
-    assert "All of it at outlier threshold 0; at the default of 6" in told
-    assert told.endswith("dynamic memory is 9.00.")
-    assert "threshold" not in INT8_CUTS_STATIC.test(evidence(records[0], records[2])).summary
+def above(make_record, model="llama-tiny", dynamic=90 * MIB, share=0.75, **case):
+    """int8 at the default threshold, with the share of outlier columns in one layer of two."""
+    shares = {"model.layers.0.mlp.down_proj": share, "model.layers.0.self_attn.q_proj": 0.0}
+    return pair(make_record, model, threshold=6.0, dynamic=dynamic, proof={"outlier_share": shares}, **case)[1]
+
+
+def test_a_threshold_above_0_is_told_beside_the_same_case_at_0(make_record):
+    """12, and 30 with checkpointing, of 10 MiB at threshold 0; 90 and 40 at 6. Neither the other mode's nor another
+    model's price stands beside them."""
+    plain = pair(make_record, "llama-tiny")
+    freed = pair(make_record, "llama-tiny", dynamic=30 * MIB, gradient_checkpointing="non-reentrant")
+    other = pair(make_record, "llama-mini", dynamic=11 * MIB)
+    over = [
+        above(make_record),
+        above(make_record, dynamic=40 * MIB, share=0.5, gradient_checkpointing="non-reentrant"),
+    ]
+    finding = INT8_CUTS_STATIC.test(evidence(*plain, *freed, *other, *over))
+    assert finding.summary.endswith(
+        " All of it at outlier threshold 0. At the default of 6, where outlier columns are multiplied apart, dynamic "
+        "memory with random weights (up to 75% of a down_proj's columns are outliers) is 9.00 without checkpointing "
+        "(at 0: 1.20), 4.00 with non-reentrant checkpointing (at 0: 3.00)."
+    )
+    assert {record.key for record in (*plain, *freed, *over)} <= set(finding.evidence)
+    told = {
+        (row["checkpointing"], row["outlier threshold"]): (row["dynamic ratio"], row.get("largest outlier share"))
+        for row in finding.rows
+        if row["model"] == "llama-tiny"
+    }
+    assert told == {
+        ("none", 0.0): (pytest.approx(1.2), None),
+        ("none", 6.0): (pytest.approx(9.0), 0.75),
+        ("non-reentrant", 0.0): (pytest.approx(3.0), None),
+        ("non-reentrant", 6.0): (pytest.approx(4.0), 0.5),
+    }
+    assert {row["weights"] for row in finding.rows} == {"random"}
+
+
+def test_rows_beside_decide_nothing_and_have_no_bar(make_record):
+    alone = INT8_CUTS_STATIC.test(evidence(*pair(make_record, "llama-tiny"), *pair(make_record, "llama-mini")))
+    more = INT8_CUTS_STATIC.test(
+        evidence(*pair(make_record, "llama-tiny"), *pair(make_record, "llama-mini"), above(make_record))
+    )
+    assert (more.verdict, more.condition, more.effect, more.n) == (
+        alone.verdict,
+        alone.condition,
+        alone.effect,
+        alone.n,
+    )
+    assert [row["ratio"] is None for row in more.rows] == [False, False, True]
+    figure = INT8_CUTS_STATIC.figure
+    assert figure is not None
+    assert draw_claim("bars", figure, more.rows) == draw_claim("bars", figure, alone.rows)
+
+
+def test_random_weights_above_0_are_not_told_without_the_same_case_at_0(make_record):
+    longer = above(make_record, sequence_length=64)
+    records = [*pair(make_record, "llama-tiny"), *pair(make_record, "llama-tiny", sequence_length=64)[:1], longer]
+    finding = INT8_CUTS_STATIC.test(evidence(*records))
+    assert len(finding.rows) == 1
+    assert "9.00" not in finding.summary
+    assert longer.key not in finding.evidence
+
+
+def test_pretrained_weights_above_0_are_told_by_themselves(make_record):
+    trained = {"model": "smollm2-135m", "weights": "pretrained"}
+    records = [*pair(make_record, "llama-tiny"), *pair(make_record, threshold=6.0, dynamic=15 * MIB, **trained)]
+    finding = INT8_CUTS_STATIC.test(evidence(*records))
+    assert finding.summary.endswith(
+        " Dynamic memory on smollm2-135m is at outlier threshold 6 with pretrained weights."
+    )
+    # Where another case decides, beside it.
+    trained["sequence_length"] = 64
+    decides = pair(make_record, "smollm2-135m", weights="pretrained", dynamic=13 * MIB)
+    more = [*decides, *pair(make_record, threshold=6.0, dynamic=15 * MIB, **trained)]
+    finding = INT8_CUTS_STATIC.test(evidence(*more))
+    assert finding.summary.endswith(
+        " All of it at outlier threshold 0. At the default of 6, where outlier columns are multiplied apart, dynamic "
+        "memory with pretrained weights is 1.50 without checkpointing."
+    )
+    assert [row["dynamic ratio"] for row in finding.rows] == pytest.approx([1.3, 1.5])
+
+
+def test_a_price_of_random_weights_above_0_alone_says_what_it_is(make_record):
+    half, _ = pair(make_record, "llama-tiny")
+    finding = INT8_CUTS_STATIC.test(evidence(half, above(make_record)))
+    assert finding.summary.endswith(
+        " Dynamic memory on llama-tiny is at outlier threshold 6 with random weights: how many of their columns are "
+        "outliers is an accident of the initialisation (up to 75% of a down_proj's columns are outliers)."
+    )
+    assert finding.rows[0]["largest outlier share"] == 0.75
+    none = INT8_CUTS_STATIC.test(evidence(half, above(make_record, share=0.0)))
+    assert none.summary.endswith("initialisation (no column is an outlier).")
