@@ -233,6 +233,10 @@ INT8_CUTS_STATIC = Claim(
     "product keeps each layer's input for backward (ctx.tensors of MatMul8bitLt, bitsandbytes/autograd/_functions.py), "
     "which a frozen layer in 16 bits does not: that is the price in dynamic memory, and non-reentrant checkpointing "
     "cannot free it. A product is three launches where 16 bits has one (int8_vectorwise_quant, int8_linear_matmul, "
-    "int8_mm_dequant): a decoded token waits for their launch, and the GPU's own time grows far less.",
+    "int8_mm_dequant): a decoded token waits for their launch, and the GPU's own time grows far less. A training step "
+    "does more, as its code was read and not profiled: MatMul8bitLt.forward in bitsandbytes/autograd/_functions.py "
+    "quantizes each layer's input and writes the product as int32 before it is scaled, and MatMul8bitLt.backward in "
+    "bitsandbytes/autograd/_functions.py makes the whole weight 16 bits again, in a copy and a product by its scales, "
+    "and multiplies in 16 bits: backward gains nothing from 8.",
     caveat={"cpu": "Only a GPU runs bitsandbytes' int8 kernels: a CPU's times in int8 say nothing about a GPU's."},
 )
