@@ -168,9 +168,12 @@ CHECKPOINTING_RUNS_FORWARD_TWICE = Claim(
     then="model.gradient_checkpointing_enable()",
     now=TODAYS_CALL,
     cause="CheckpointFunction.backward in torch/utils/checkpoint.py runs a layer again whole. Non-reentrant "
-    "checkpointing stops (_StopRecomputationError) once it has the last tensor that backward needs, before the layer's "
-    "last product: down_proj does not run again. The output head is in no layer. So operations grow less than half, "
-    "and time grows with them where the GPU is busy; where it waits for launches, with the launches.",
+    "checkpointing stops (_StopRecomputationError) once it has the last tensor that backward needs, before the "
+    "layer's last product: down_proj does not run again. The output head is in no layer. So operations grow less "
+    "than half, and time grows with them where the GPU is busy; where it waits for launches, with the launches. "
+    "Non-reentrant mode leaves the GPU less and the host more to do: _checkpoint_hook in "
+    "torch/utils/checkpoint.py handles each tensor that is saved and each that is asked for in Python (read, not "
+    "profiled). With a slow host a step can so take longer than in the other mode, though the GPU works less.",
     caveat={
         "cpu": "On a CPU, too, time grows by more than operations; how long a GPU waits for launches, only a GPU shows."
     },

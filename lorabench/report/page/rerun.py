@@ -44,6 +44,7 @@ class Rerun:
 
     ``install`` brings the pretrained model, where the command needs it. ``wall_s`` is what the cases of the command
     took on the verdict's device, ``reserved_bytes`` the most that the allocator held for one; None without a GPU.
+    With ``predicts`` it takes none.
     """
 
     command: str | None
@@ -51,6 +52,7 @@ class Rerun:
     install: str | None = None
     wall_s: float = 0.0
     reserved_bytes: int | None = None
+    predicts: bool = False
 
     @property
     def took(self) -> str | None:
@@ -58,6 +60,8 @@ class Rerun:
         if not self.command or not self.wall_s:
             return None
         time = f"{self.wall_s / 60:.0f} minutes" if self.wall_s >= _MINUTES_FROM_S else f"{self.wall_s:.0f} s"
+        if self.predicts:
+            return f"Predicting its cases took {time}."
         held = f", and the largest held {told(self.reserved_bytes)} of GPU memory" if self.reserved_bytes else ""
         return f"Its cases took {time} on this device{held}."
 
@@ -108,6 +112,7 @@ def rerun(verdict: Verdict, ran: Ran) -> Rerun | None:
         INSTALL_PRETRAINED if shipped & PRETRAINED else None,
         sum(run.wall_s for run in runs),
         max((run.reserved_bytes for run in runs if run.reserved_bytes), default=None),
+        predicts=scope.source == "predicted",
     )
 
 

@@ -185,6 +185,9 @@ def test_what_the_command_takes_is_told_of_all_that_it_runs(ran_by):
     folder = rerun(judged(GPU, *QUICK[: MOST_FILES + 1]), ran(many))
     assert folder is not None
     assert folder.took == f"Its cases took {len(QUICK)} s on this device, and the largest held 1 B of GPU memory."
+    told = rerun(judged(PREDICTED, "k"), ran(lasting(ran_by(PREDICTED, k=["rank"]), 9.0, 3 << 30)))
+    assert told is not None
+    assert told.took == "Predicting its cases took 9 s."
     unshipped = rerun(judged(GPU, "k"), ran(lasting(ran_by(GPU, k=["mine"]), 9.0, 1)))
     assert unshipped is not None
     assert unshipped.took is None
