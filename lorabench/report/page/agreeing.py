@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from lorabench.analysis.agreement import Agreement, Outcome
 from lorabench.analysis.claims.claim import Verdict
@@ -17,6 +18,7 @@ HEADINGS: dict[Outcome, str] = {
     "not tested": "",
 }
 _MOST_ROWS = 200
+_MARKS = ".,;:()"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,18 @@ def _card(one: Agreement) -> str:
     rows = f"{one.other_rows} of the table's {len(one.measured.rows)} rows have others"
     if one.same_words:
         return f"{rows}, the summary has none" if one.other_rows else "every number here is the same, too"
-    return f"the summary has other numbers ({one.predicted.summary})" + (f", and {rows}" if one.other_rows else "")
+    return f"the summary has {_others(one)}" + (f", and {rows}" if one.other_rows else "")
+
+
+def _others(one: Agreement) -> str:
+    """What the summary says otherwise on predicted bytes: ``41,472 for 44,544``."""
+    ours, theirs = (finding.summary.split() for finding in (one.measured, one.predicted))
+    apart = [
+        f"{' '.join(theirs[start:end]).strip(_MARKS)} for {' '.join(ours[first:last]).strip(_MARKS)}"
+        for kind, first, last, start, end in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
+        if kind != "equal"
+    ]
+    return ", ".join(apart)
 
 
 def _is_corrected(one: Agreement, verdict: Verdict) -> bool:

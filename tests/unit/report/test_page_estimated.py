@@ -127,10 +127,10 @@ def test_a_card_says_whether_predicted_bytes_agree(measured, predicted, heading,
     [
         ("It holds.", (1, 2), "all the same", "the same verdict; every number here is the same, too."),
         ("It holds.", (1, 3), "others in 1 of 2 rows", "1 of the table's 2 rows have others, the summary has none."),
-        ("It is 3.", (1, 2), "others in the summary", "the summary has other numbers (It is 3.)."),
+        ("It is.", (1, 2), "others in the summary", "the same verdict; the summary has is for holds."),
         (
-            *("It is 3.", (1, 3), "others in the summary and others in 1 of 2 rows"),
-            "other numbers (It is 3.), and 1 of the table's 2 rows have others.",
+            *("It takes 3 bytes.", (1, 3), "others in the summary and others in 1 of 2 rows"),
+            "the summary has takes 3 bytes for holds, and 1 of the table's 2 rows have others.",
         ),
     ],
 )
