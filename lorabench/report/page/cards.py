@@ -58,6 +58,11 @@ class Scoped:
         return tagged(scope.device_name, scope.source == "predicted")
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Those of the evidence; none of a verdict that is not there."""
+        return () if self.judgement == "not tested" else self.verdict.models
+
+    @property
     def where(self) -> str:
         """The place, and whether the evidence is committed: for text, which has no tags beside it."""
         scope = self.verdict.scope

@@ -34,6 +34,13 @@ def test_tested_before_untested_then_fresh_then_measured_then_gpu(given, primary
     assert len(card.others) == len(given) - 1
 
 
+def test_models_are_those_of_evidence_that_was_judged():
+    one = claim("a", "2", "A")
+    models = ("llama-2-7b", "llama-tiny")
+    tested, untested = (cards([Verdict(one, CPU, found, models)])[0].primary for found in (TESTED, UNTESTED))
+    assert (tested.models, untested.models) == (models, ())
+
+
 def test_a_card_for_each_claim_in_order():
     made = cards(verdicts())
     assert [card.claim.id for card in made] == list(dict.fromkeys(verdict.claim.id for verdict in verdicts()))
