@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, observed, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, observed, setting
 from lorabench.analysis.claims.words import combined, mib, setup, told
 from lorabench.record import Record
 
@@ -41,7 +41,7 @@ def _test(evidence: Evidence) -> Finding:
         return not_tested("training cases with checkpointing, with and without use_cache, alike in all else")
     rows = [_row(off, on, _scatter(evidence, off)) for off, on in under]
     rows += [_broken_row(record) for record in broken]
-    plain = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") == "none" and _dynamic(pair[0])]
+    plain = [pair for pair in pairs if setting(pair[1], "gradient_checkpointing") == "none" and dynamic_bytes(pair[0])]
     wrong = [str(row["case"]) for row in rows if row["goes wrong"]]
     right = [str(row["case"]) for row in rows if not row["goes wrong"]]
     ratios = [row["dynamic ratio"] for row in rows if row["dynamic ratio"] is not None]
@@ -106,10 +106,10 @@ def _row(off: Record, on: Record, scatter: float) -> dict[str, Any]:
         "losses alike": same_losses,
         "losses apart": apart,
         "apart without cache": scatter,
-        "dynamic MiB without cache": mib(_dynamic(off)),
-        "dynamic MiB with cache": mib(_dynamic(on)),
-        "dynamic ratio": _dynamic(on) / _dynamic(off) if _dynamic(off) else None,
-        "goes wrong": mode in _MODES and (bool(returned) or not same_losses or _dynamic(on) > _dynamic(off)),
+        "dynamic MiB without cache": mib(dynamic_bytes(off)),
+        "dynamic MiB with cache": mib(dynamic_bytes(on)),
+        "dynamic ratio": dynamic_bytes(on) / dynamic_bytes(off) if dynamic_bytes(off) else None,
+        "goes wrong": mode in _MODES and (bool(returned) or not same_losses or dynamic_bytes(on) > dynamic_bytes(off)),
     }
 
 
@@ -130,10 +130,6 @@ def _broken_row(record: Record) -> dict[str, Any]:
     }
 
 
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
-
-
 def _warnings(record: Record) -> list[str]:
     found = observed(record, "training.cache.warnings")
     return [str(line) for line in found] if isinstance(found, list | tuple) else []
@@ -152,13 +148,10 @@ def _told_what_happens(under: list[tuple[Record, Record]], wrong: list[str]) -> 
 
 
 def _told_cost(off: Record, on: Record) -> str:
-    return (
-        f" Without checkpointing the cache adds {told(_dynamic(on) - _dynamic(off))} to the {told(_dynamic(off))} of a "
-        f"step on {setup(on)}: keys and values are kept for the backward pass anyway."
-        if _dynamic(on) - _dynamic(off) <= 0
-        else f" Without checkpointing the cache adds {told(_dynamic(on) - _dynamic(off))} to the {told(_dynamic(off))} "
-        f"of a step on {setup(on)}."
-    )
+    before = dynamic_bytes(off)
+    added = dynamic_bytes(on) - before
+    why = ": keys and values are kept for the backward pass anyway" if added <= 0 else ""
+    return f" Without checkpointing the cache adds {told(added)} to the {told(before)} of a step on {setup(on)}{why}."
 
 
 CACHE_CONFLICTS_WITH_CHECKPOINTING = Claim(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, outliers_by_chance, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, outliers_by_chance, setting, static_bytes
 from lorabench.analysis.claims.words import combined, listed, mib
 from lorabench.record import Record
 
@@ -63,7 +63,9 @@ def _alike(evidence: Evidence, where: Mapping[str, Any]) -> list[list[Record]]:
     """Series over checkpointing that begin without it, every outlier threshold by itself, with memory."""
     found = []
     for records in evidence.series(AXIS, where):
-        complete = [record for record in records if _dynamic(record) and record.memory and record.memory.static_bytes]
+        complete = [
+            record for record in records if dynamic_bytes(record) and record.memory and record.memory.static_bytes
+        ]
         if len(complete) > 1 and any(setting(record, AXIS) == "none" for record in complete):
             found.append(complete)
     return sorted(found, key=lambda one: _WEIGHTS.index(setting(one[0], "quantization")))
@@ -75,7 +77,7 @@ def _plain(records: Sequence[Record]) -> Record:
 
 def _cut_row(record: Record, alike: Sequence[Record]) -> dict[str, Any]:
     plain = _plain(alike)
-    freed = {one.key: _dynamic(plain) - _dynamic(one) for one in alike if one is not plain}
+    freed = {one.key: dynamic_bytes(plain) - dynamic_bytes(one) for one in alike if one is not plain}
     most = max(freed.values())
     quantization, threshold = setting(record, "quantization"), setting(record, "int8_threshold")
     if quantization == "int8":
@@ -88,11 +90,11 @@ def _cut_row(record: Record, alike: Sequence[Record]) -> dict[str, Any]:
         "model": f"{setting(record, 'model')}, {setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
         "weights": quantization if has_adapter else f"{quantization} all",
         "mode": setting(record, AXIS),
-        "without MiB": mib(_dynamic(plain)),
-        "with MiB": mib(_dynamic(record)),
-        "ratio": _dynamic(record) / _dynamic(plain),
+        "without MiB": mib(dynamic_bytes(plain)),
+        "with MiB": mib(dynamic_bytes(record)),
+        "ratio": dynamic_bytes(record) / dynamic_bytes(plain),
         "share of the better mode": freed[record.key] / most if most > 0 else None,
-        "static unchanged": _static(record) == _static(plain),
+        "static unchanged": static_bytes(record) == static_bytes(plain),
         "outlier share": sum(shares) / len(shares) if shares else None,
         "decides": has_adapter and not outliers_by_chance(record),
     }
@@ -136,14 +138,6 @@ def _by_weights(holding: Sequence[Mapping[str, Any]], failing: Sequence[Mapping[
     parts += [f"under {name} with {mode} checkpointing" for name, mode in kept if (name, mode) not in lost]
     where = listed(parts) if parts else "in some cases"
     return f"{where}; not {listed(f'under {name} with {mode} checkpointing' for name, mode in lost)}"
-
-
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
-
-
-def _static(record: Record) -> int:
-    return (record.memory.static_bytes if record.memory else None) or 0
 
 
 CHECKPOINTING_CUTS_DYNAMIC = Claim(

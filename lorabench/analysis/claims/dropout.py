@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, setting
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.timing import Comparison, busy_ratio, compare, timed_in_turn
 from lorabench.analysis.claims.words import TIMED_IN_TURN, combined, mib, setup, split, told, without_unknown
@@ -26,7 +26,7 @@ def _test(evidence: Evidence) -> Finding:
         for records in evidence.series(_AXIS, _WHERE)
         for zero in [records[0]]
         for record in records[1:]
-        if setting(zero, _AXIS) == 0 and _dynamic(zero) and _dynamic(record)
+        if setting(zero, _AXIS) == 0 and dynamic_bytes(zero) and dynamic_bytes(record)
     ]
     if not pairs:
         return not_tested("training cases with and without dropout, alike in all else, with memory")
@@ -118,11 +118,7 @@ def _is_within(zero: Record, record: Record) -> bool:
     if computed is None:
         return True
     tensors = 2 * (record.proof.adapter_modules if record.proof else 0)
-    return _dynamic(record) - _dynamic(zero) <= computed * (1 + _LARGE_SLACK) + tensors * _BLOCK_BYTES
-
-
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
+    return dynamic_bytes(record) - dynamic_bytes(zero) <= computed * (1 + _LARGE_SLACK) + tensors * _BLOCK_BYTES
 
 
 def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping[str, Any]:
@@ -131,8 +127,8 @@ def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping
     return {
         "model": setup(record),
         "dropout": setting(record, _AXIS),
-        "dynamic MiB without": mib(_dynamic(zero)),
-        "added MiB": mib(_dynamic(record) - _dynamic(zero)),
+        "dynamic MiB without": mib(dynamic_bytes(zero)),
+        "added MiB": mib(dynamic_bytes(record) - dynamic_bytes(zero)),
         "computed MiB": None if computed is None else mib(computed),
         "step ratio": None if ratio is None else ratio.value,
         "low": None if ratio is None else ratio.low,
@@ -142,11 +138,11 @@ def _row(zero: Record, record: Record, comparison: Comparison | None) -> Mapping
 
 
 def _told(zero: Record, record: Record) -> str:
-    added, computed = _dynamic(record) - _dynamic(zero), _computed(record)
+    added, computed = dynamic_bytes(record) - dynamic_bytes(zero), _computed(record)
     of_computed = "" if computed is None else f" of the {told(computed)} that it may take at most"
     return (
         f"On {setup(record)}, dropout {setting(record, _AXIS):g} adds {told(added)} of dynamic memory{of_computed} "
-        f"({100 * added / _dynamic(zero):.1f}%)."
+        f"({100 * added / dynamic_bytes(zero):.1f}%)."
     )
 
 

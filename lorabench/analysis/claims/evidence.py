@@ -55,6 +55,16 @@ def samples(record: Record, phase: str) -> tuple[float, ...]:
     return () if timing is None else timing.samples_s
 
 
+def static_bytes(record: Record) -> int:
+    """0 where the device did not tell."""
+    return (record.memory.static_bytes if record.memory else None) or 0
+
+
+def dynamic_bytes(record: Record) -> int:
+    """0 where the device did not tell."""
+    return (record.memory.dynamic_bytes if record.memory else None) or 0
+
+
 @dataclass(frozen=True)
 class Scope:
     """Where a finding holds: records of one device, and of one way of knowing, are judged together and never mixed."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.conditions import labels
-from lorabench.analysis.claims.evidence import Evidence, keys, outliers_by_chance, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, outliers_by_chance, setting
 from lorabench.analysis.claims.words import combined, listed, mib, setup
 from lorabench.analysis.statistics import line
 from lorabench.catalog import PRESETS
@@ -24,10 +24,6 @@ _R_SQUARED = 0.99
 _RESIDUAL = 0.05
 _TARGETS = "adapter.target_modules"
 _ADAPTED = {"task": "train", "adapter": lambda adapter: adapter is not None}
-
-
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
 
 
 def _total(record: Record) -> int:
@@ -49,7 +45,7 @@ def _dynamic_test(evidence: Evidence) -> Finding:
     failing: list[str] = []
     sentences, fits, told = [], [], []
     for name, records in batches.items():
-        fit = line([setting(one, "batch_size") for one in records], [_dynamic(one) for one in records])
+        fit = line([setting(one, "batch_size") for one in records], [dynamic_bytes(one) for one in records])
         is_line = fit.r_squared >= _R_SQUARED and fit.largest_residual <= _RESIDUAL and fit.slope > 0
         (holding if is_line else failing).append(f"the batch size ({name})")
         fits.append(fit.r_squared)
@@ -106,7 +102,7 @@ def _longest(evidence: Evidence, axis: str, *, at_least: int) -> dict[str, list[
 
 
 def _complete(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if _dynamic(record) and _total(record) and not outliers_by_chance(record)]
+    return [record for record in records if dynamic_bytes(record) and _total(record) and not outliers_by_chance(record)]
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ def _families(evidence: Evidence) -> dict[str, list[_Models]]:
     for where, series in found.items():
         alike: dict[tuple[tuple[str, int], ...], list[_Models]] = {}
         for records, name in zip(series, names, strict=False):
-            taken = tuple((str(setting(record, "model")), _dynamic(record)) for record in records)
+            taken = tuple((str(setting(record, "model")), dynamic_bytes(record)) for record in records)
             alike.setdefault(taken, []).append(_Models(_models_name(records[0], name), records))
         families[where] = [_one_of(several) for several in alike.values()]
     return families
@@ -180,18 +176,19 @@ def _grows(records: Sequence[Record]) -> bool:
 
 def _least_growth(records: Sequence[Record]) -> float:
     """Of each step to the next larger model, the least: dynamic bytes after by those before."""
-    return min(_dynamic(after) / _dynamic(before) for before, after in pairwise(records))
+    return min(dynamic_bytes(after) / dynamic_bytes(before) for before, after in pairwise(records))
 
 
 def _told_growth(records: Sequence[Record]) -> str:
     """From the smallest to the largest model; where one step does not grow, that step."""
     ends = records[0], records[-1]
     if not _grows(records):
-        ends = min(pairwise(records), key=lambda pair: _dynamic(pair[1]) / _dynamic(pair[0]))
+        ends = min(pairwise(records), key=lambda pair: dynamic_bytes(pair[1]) / dynamic_bytes(pair[0]))
     small, large = ends
+    times = dynamic_bytes(large) / dynamic_bytes(small)
     return (
-        f"{setting(large, 'model')} takes {_dynamic(large) / _dynamic(small):.3g} times what {setting(small, 'model')} "
-        f"does, of {_total(large) / _total(small):.3g} times the parameters"
+        f"{setting(large, 'model')} takes {times:.3g} times what {setting(small, 'model')} does, of "
+        f"{_total(large) / _total(small):.3g} times the parameters"
     )
 
 
@@ -222,7 +219,7 @@ def _order(records: Sequence[Record]) -> float:
     """The power of the length that dynamic memory grows with between the two longest."""
     before, last = records[-2:]
     lengths = setting(last, "sequence_length") / setting(before, "sequence_length")
-    return math.log(_dynamic(last) / _dynamic(before)) / math.log(lengths)
+    return math.log(dynamic_bytes(last) / dynamic_bytes(before)) / math.log(lengths)
 
 
 def _growth(
@@ -234,8 +231,8 @@ def _growth(
             "model": setting(record, "model"),
             "batch x length": f"{setting(record, 'batch_size')} x {setting(record, 'sequence_length')}",
             "times the smallest": size / sizes[0],
-            "dynamic MiB": mib(_dynamic(record)),
-            "times its dynamic": _dynamic(record) / _dynamic(records[0]),
+            "dynamic MiB": mib(dynamic_bytes(record)),
+            "times its dynamic": dynamic_bytes(record) / dynamic_bytes(records[0]),
             "series alike": alike,
         }
         for size, record in zip(sizes, records, strict=True)

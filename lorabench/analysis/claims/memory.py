@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, keys, setting, static_bytes
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.words import combined, mib, setup, split
 from lorabench.record import Record
@@ -63,7 +63,7 @@ _SAME = {"batch_size": "batch size", "sequence_length": "length", "adapter.rank"
 def _computed(record: Record) -> int | None:
     """Bytes of all parameters as they are stored, with the state of quantized ones; None where it cannot be told."""
     proof = record.proof
-    if proof is None or not proof.parameter_dtypes or not _static(record):
+    if proof is None or not proof.parameter_dtypes or not static_bytes(record):
         return None
     parameters = sum(proof.parameter_dtypes.values())
     quantization = setting(record, "quantization")
@@ -82,7 +82,7 @@ def _spreads(evidence: Evidence, axis: str) -> list[float]:
     ignoring = ("adapter.alpha",) if axis == "adapter.rank" else ()
     spreads = []
     for records in evidence.series(axis, _ADAPTED, ignoring=ignoring):
-        base = [_static(record) - _adapter_bytes(record) for record in records if _static(record)]
+        base = [static_bytes(record) - _adapter_bytes(record) for record in records if static_bytes(record)]
         if len(base) > 1:
             spreads.append((max(base) - min(base)) / max(max(base), 1))
     return spreads
@@ -97,19 +97,15 @@ def _adapter_bytes(record: Record) -> int:
 
 
 def _static_row(name: str, group: Sequence[tuple[Record, int]]) -> dict[str, Any]:
-    record, computed = max(group, key=lambda one: abs(_static(one[0]) / one[1] - 1))
+    record, computed = max(group, key=lambda one: abs(static_bytes(one[0]) / one[1] - 1))
     return {
         "model": name,
         "cases": len(group),
         "parameters, millions": record.proof.total_parameters / 1e6 if record.proof else None,
         "computed MiB": mib(computed),
-        "static MiB": mib(_static(record)),
-        "off, %": 100 * (_static(record) / computed - 1),
+        "static MiB": mib(static_bytes(record)),
+        "off, %": 100 * (static_bytes(record) / computed - 1),
     }
-
-
-def _static(record: Record) -> int:
-    return (record.memory.static_bytes if record.memory else None) or 0
 
 
 STATIC_FOLLOWS_PARAMETERS = Claim(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from lorabench.analysis.claims.evidence import Evidence, Where, setting
+from lorabench.analysis.claims.evidence import Evidence, Where, dynamic_bytes, setting, static_bytes
 from lorabench.analysis.claims.words import listed
 from lorabench.case import Case
 from lorabench.record import Record
@@ -35,7 +35,7 @@ def beside(evidence: Evidence, where: Where, pairs: Sequence[Pair]) -> list[Alik
     at_zero = {
         other.key: records[0]
         for records in evidence.series("int8_threshold", {**where, "quantization": "int8"})
-        if setting(records[0], "int8_threshold") == 0 and static(records[0]) and dynamic(records[0])
+        if setting(records[0], "int8_threshold") == 0 and static_bytes(records[0]) and dynamic_bytes(records[0])
         for other in records[1:]
     }
     found: dict[str, Alike] = {}
@@ -76,15 +76,7 @@ def share_of_outliers(record: Record) -> float | None:
 
 def dynamic_ratio(pair: Pair) -> float:
     half, int8 = pair
-    return dynamic(int8) / dynamic(half)
-
-
-def static(record: Record) -> int:
-    return (record.memory.static_bytes if record.memory else None) or 0
-
-
-def dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
+    return dynamic_bytes(int8) / dynamic_bytes(half)
 
 
 def span(values: Iterable[float | None]) -> str:

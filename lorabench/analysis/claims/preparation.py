@@ -9,7 +9,7 @@ from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
 from lorabench.analysis.claims.curves import TRAINED_ON_TEXT, climbs, diverged, loss_curves, mean_loss
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, setting, static_bytes
 from lorabench.analysis.claims.shapes import shapes_of
 from lorabench.analysis.claims.words import combined, told
 from lorabench.analysis.statistics import Estimate, mean, p_mean_below, p_mean_within
@@ -110,22 +110,22 @@ def _told_price(evidence: Evidence) -> tuple[str, list[Record]]:
     sentences: dict[str, str] = {}
     records: dict[str, tuple[Record, Record]] = {}
     for without, prepared in evidence.pairs("kbit_preparation", False, True, {"task": "train", "quantization": "int8"}):
-        static = [one.memory.static_bytes if one.memory else None for one in (without, prepared)]
+        static = [static_bytes(one) for one in (without, prepared)]
         if not all(static):
             continue
         shapes, model = shapes_of(prepared), str(setting(prepared, "model"))
         share = "" if shapes is None else _told_share(shapes.weight_bytes("int8", prepared=True), shapes.parameters)
-        added = (static[1] or 0) - (static[0] or 0)
+        added = static[1] - static[0]
         records[model] = (without, prepared)
         sentences[model] = (
-            f" On {model} it adds {told(added)} to the {told(static[0] or 0)} of static memory{share}"
+            f" On {model} it adds {told(added)} to the {told(static[0])} of static memory{share}"
             f"{_told_dynamic(without, prepared)}."
         )
     return "".join(sentences.values()), [record for pair in records.values() for record in pair]
 
 
 def _told_dynamic(without: Record, prepared: Record) -> str:
-    before, after = ((one.memory.dynamic_bytes if one.memory else None) or 0 for one in (without, prepared))
+    before, after = map(dynamic_bytes, (without, prepared))
     return f", and {told(after - before)} to the {told(before)} of dynamic memory" if before and after > before else ""
 
 

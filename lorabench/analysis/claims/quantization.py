@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, Judgement, not_tested
-from lorabench.analysis.claims.evidence import Evidence, Where, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, Where, dynamic_bytes, keys, setting, static_bytes
 from lorabench.analysis.claims.outliers import (
     Pair,
     beside,
-    dynamic,
     dynamic_ratio,
     is_honest,
     share_of_outliers,
     span,
-    static,
     told_outliers,
 )
 from lorabench.analysis.claims.shapes import shapes_of
@@ -71,7 +69,7 @@ def _pairs(evidence: Evidence) -> list[Pair]:
         for threshold in ({}, {"int8_threshold": (0.0,)})
         for dtype in _HALF_PRECISION
         for pair in evidence.pairs("quantization", dtype, "int8", {**_LOADED, **threshold})
-        if all(static(one) and dynamic(one) for one in pair)
+        if all(static_bytes(one) and dynamic_bytes(one) for one in pair)
     ]
 
 
@@ -144,9 +142,9 @@ def _cut_row(model: str, half: Record, int8: Record, step: _Time | None, decode:
         computed = (shapes.weight_bytes("int8") + adapter) / (shapes.weight_bytes("fp16") + adapter)
     return {
         "model": model,
-        "16-bit static MiB": mib(static(half)),
-        "int8 static MiB": mib(static(int8)),
-        "ratio": static(int8) / static(half),
+        "16-bit static MiB": mib(static_bytes(half)),
+        "int8 static MiB": mib(static_bytes(int8)),
+        "ratio": static_bytes(int8) / static_bytes(half),
         "computed": computed,
         "quantized parameters, %": None if shapes is None else 100 * shapes.quantized / shapes.parameters,
         "outlier threshold": setting(int8, "int8_threshold"),
@@ -155,7 +153,7 @@ def _cut_row(model: str, half: Record, int8: Record, step: _Time | None, decode:
         "largest outlier share": share_of_outliers(int8),
         "bytes of": _workload(half),
         "dynamic ratio": dynamic_ratio((half, int8)),
-        "peak ratio": (static(int8) + dynamic(int8)) / (static(half) + dynamic(half)),
+        "peak ratio": (static_bytes(int8) + dynamic_bytes(int8)) / (static_bytes(half) + dynamic_bytes(half)),
         "times of": _workload(step.half) if step else None,
         **_time_row("step", step),
         **_time_row("decode", decode),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorabench.analysis.claims.claim import Claim, Figure, Finding, not_tested
-from lorabench.analysis.claims.evidence import Evidence, keys, setting
+from lorabench.analysis.claims.evidence import Evidence, dynamic_bytes, keys, setting, static_bytes
 from lorabench.analysis.claims.shapes import adapter_parameters, shapes_of
 from lorabench.analysis.claims.words import combined, mib, setup, split, told
 from lorabench.analysis.statistics import Estimate, Line, line
@@ -89,7 +89,7 @@ def _byte_lines(ranks: list[Record], item_bytes: int) -> dict[str, tuple[Line, f
     per_rank = item_bytes * _trainable(ranks[0]) / setting(ranks[0], "adapter.rank")
     # AdamW keeps two moments in the parameter's own dtype (Loshchilov and Hutter 2019, algorithm 2).
     measured: dict[str, tuple[list[int | None], float]] = {
-        "static": ([_static(record) for record in ranks], per_rank),
+        "static": ([static_bytes(record) for record in ranks], per_rank),
         "gradients": ([_gradients(record) for record in ranks], per_rank),
         "optimizer": ([_optimizer(record) for record in ranks], 2 * per_rank),
     }
@@ -111,23 +111,24 @@ def _row(record: Record, smallest: Record, slope: int, item_bytes: int) -> dict[
         "parameters": _trainable(record),
         "r x (in + out)": rank * slope,
         "share of all, %": 100 * _trainable(record) / total if total else None,
-        "static MiB": mib(_static(record)),
+        "static MiB": mib(static_bytes(record)),
         "adapter MiB": mib(item_bytes * _trainable(record)),
         "gradients MiB": None if gradients is None else mib(gradients),
         "optimizer MiB": None if optimizer is None else mib(optimizer),
-        "dynamic MiB": mib(_dynamic(record)),
-        "total against the lowest rank": (_static(record) + _dynamic(record))
-        / (_static(smallest) + _dynamic(smallest)),
+        "dynamic MiB": mib(dynamic_bytes(record)),
+        "total against the lowest rank": (static_bytes(record) + dynamic_bytes(record))
+        / (static_bytes(smallest) + dynamic_bytes(smallest)),
     }
 
 
 def _told(ranks: list[Record], slope: int, exact: bool) -> str:
     first, last = ranks[0], ranks[-1]
     equals = "equal" if exact else "do not equal"
+    static, dynamic = (size(last) - size(first) for size in (static_bytes, dynamic_bytes))
     return (
         f"On {setup(first)}, adapter parameters {equals} rank x {slope:,}; from rank {setting(first, 'adapter.rank')} "
-        f"to {setting(last, 'adapter.rank')} static memory grows by {told(_static(last) - _static(first))} "
-        f"({100 * (_static(last) / _static(first) - 1):.1f}%) and dynamic by {told(_dynamic(last) - _dynamic(first))}."
+        f"to {setting(last, 'adapter.rank')} static memory grows by {told(static)} "
+        f"({100 * static / static_bytes(first):.1f}%) and dynamic by {told(dynamic)}."
     )
 
 
@@ -140,14 +141,6 @@ def _item_bytes(record: Record) -> int:
 
 def _trainable(record: Record) -> int:
     return record.proof.trainable_parameters if record.proof else 0
-
-
-def _static(record: Record) -> int:
-    return (record.memory.static_bytes if record.memory else None) or 0
-
-
-def _dynamic(record: Record) -> int:
-    return (record.memory.dynamic_bytes if record.memory else None) or 0
 
 
 def _gradients(record: Record) -> int | None:
